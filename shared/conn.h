@@ -1,0 +1,50 @@
+/*
+ * conn.h - a conversation with one Redis for code that waits: every wait has a deadline and ends at a signal.
+ *
+ * The merger's event loop uses link.h instead; this is for the worker, and for what the merger asks once (--status, --jobs,
+ * --verify, the first look at a job). Underneath is a non-blocking context and poll(): a server that accepts and never
+ * answers costs the timeout, never more, and SIGINT ends any wait at once (Interrupted, see stop.h).
+ */
+#ifndef NWM_CONN_H
+#define NWM_CONN_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/endpoint.h"
+#include "shared/fault.h"
+
+struct conn;
+
+/* Connects (each address in turn), authenticates, selects the database, names the connection.
+ * timeout_ms bounds the connect, and later every wait for a reply or for room to send. The endpoint must outlive the conn.
+ * Unreachable, Denied, Timeout, Interrupted. */
+struct fault *conn_open(struct endpoint *e, const char *client_name, int64_t timeout_ms, struct conn **out) MUST_CHECK;
+void conn_close(struct conn *c);
+/* For a farewell after a signal came: waits go on, bounded by this timeout. */
+void conn_set_timeout(struct conn *c, int64_t timeout_ms, bool ends_at_signal);
+const struct endpoint *conn_endpoint(const struct conn *c);
+
+/* One command, one reply. *reply is never NULL on success and the caller's (freeReplyObject). An error reply is turned into its
+ * fault (reply_fault). */
+struct fault *conn_call(struct conn *c, redisReply **reply, size_t argc, const char *const argv[], const size_t *lens) MUST_CHECK;
+/* The same with words: conn_ask(c, &reply, "LLEN", key, NULL). */
+struct fault *conn_ask(struct conn *c, redisReply **reply, ...) MUST_CHECK __attribute__((sentinel));
+
+/* Pipelining: append commands, fetch as many replies later, in order. Appending only buffers. */
+void conn_append(struct conn *c, size_t argc, const char *const argv[], const size_t *lens);
+void conn_append_words(struct conn *c, ...) __attribute__((sentinel));
+/* Ready-made protocol that brings `replies` replies. */
+void conn_append_raw(struct conn *c, const char *data, size_t len, size_t replies);
+/* Sends what it can without waiting and takes in what has arrived; sets *ready when a reply can be had without waiting. */
+struct fault *conn_pump(struct conn *c, bool *ready) MUST_CHECK;
+/* The next reply, waited for; the caller's. Error replies come as replies here (REDIS_REPLY_ERROR). */
+struct fault *conn_reply(struct conn *c, redisReply **reply) MUST_CHECK;
+/* Replies still to come, and bytes not yet sent. */
+size_t conn_outstanding(const struct conn *c);
+size_t conn_unsent(const struct conn *c);
+/* The number of milliseconds of a clock that never jumps; for deadlines everywhere. */
+int64_t clock_ms(void);
+
+#endif

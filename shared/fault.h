@@ -55,7 +55,7 @@ struct fault;
 
 /* Marks a result that must be looked at. */
 #define MUST_CHECK __attribute__((warn_unused_result))
-#define PRINTF_LIKE(format, args) __attribute__((format(printf, format, args)))
+#define PRINTF_LIKE(string, args) __attribute__((format(printf, string, args)))
 
 /* A new fault of that kind. The message is one line and starts with what is wrong, not with the fault's name. */
 struct fault *fault_new(enum fault_kind kind, const char *format, ...) PRINTF_LIKE(2, 3);

@@ -44,6 +44,8 @@ struct fault *conn_reply(struct conn *c, redisReply **reply) MUST_CHECK;
 /* Replies still to come, and bytes not yet sent. */
 size_t conn_outstanding(const struct conn *c);
 size_t conn_unsent(const struct conn *c);
+/* The descriptor, for waiting on several conversations at once. */
+int conn_fd(const struct conn *c);
 /* The number of milliseconds of a clock that never jumps; for deadlines everywhere. */
 int64_t clock_ms(void);
 

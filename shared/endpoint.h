@@ -30,6 +30,7 @@ void endpoint_set_password(struct endpoint *e, const char *password);
 bool endpoint_has_password(const struct endpoint *e);
 /* Usage "built without TLS: needs hiredis 1.0 or newer" where there is none. The files may be NULL. */
 struct fault *endpoint_set_tls(struct endpoint *e, bool on) MUST_CHECK;
+bool endpoint_uses_tls(const struct endpoint *e);
 void endpoint_set_tls_files(struct endpoint *e, const char *cacert, const char *cert, const char *cert_key);
 
 /* For people: "redis://127.0.0.1:6379", "unix:///run/redis.sock?db=2". No credentials. Owned by the endpoint. */

@@ -1,0 +1,244 @@
+#include "merger/fetch.h"
+
+#include <stdlib.h>
+
+#include "merger/link.h"
+#include "shared/mem.h"
+
+enum {
+    FIRST_ITEMS = 16,              /* the first batch: something to begin with */
+    FIRST_WINDOW = 16 * 1024,      /* bytes */
+    MAX_BATCH = 256 * 1024,        /* bytes; larger replies only make others wait longer */
+    MIN_BATCH = 16 * 1024,         /* bytes; where the window allows it, not less */
+    BATCHES_IN_WINDOW = 4,         /* so that while one is consumed, others are on their way */
+    OUTSTANDING = 8 * 1000 * 1000, /* bytes of replies on one connection */
+};
+
+enum urgency { URGENT, PATIENT, URGENCIES };
+
+/* A stream as the read-ahead sees it. */
+struct lane {
+    struct stream *stream;
+    struct wire *wire;
+    size_t floor;  /* one item and the one before it: always granted */
+    size_t window; /* what it may hold now, floor included */
+    struct lane *behind[URGENCIES];
+    bool queued[URGENCIES];
+};
+
+/* One connection, as what it may carry: the lanes that may want to ask on it, in the order they came. */
+struct wire {
+    const struct link *link; /* of the streams when we began; a reconnect replaces it in all of them */
+    struct lane *first[URGENCIES], *last[URGENCIES];
+};
+
+struct fetch {
+    struct lane *lanes;
+    size_t n;
+    struct wire *wires;
+    size_t wire_count;
+    struct fetch_limits limits;
+    size_t fair;  /* what a window may grow to without having stalled, beyond its floor */
+    size_t spare; /* what stalled streams may still add */
+    size_t spare_total;
+};
+
+/* ---- the queues of lanes that may want to ask -------------------------------------------------------------------- */
+
+static void enqueue(struct lane *lane, enum urgency u)
+{
+    struct wire *w = lane->wire;
+    if (lane->queued[u]) return;
+    lane->queued[u] = true;
+    lane->behind[u] = NULL;
+    if (w->last[u]) {
+        w->last[u]->behind[u] = lane;
+    } else {
+        w->first[u] = lane;
+    }
+    w->last[u] = lane;
+}
+
+static void dequeue(struct wire *w, enum urgency u)
+{
+    struct lane *lane = w->first[u];
+    lane->queued[u] = false;
+    w->first[u] = lane->behind[u];
+    if (!w->first[u]) w->last[u] = NULL;
+}
+
+void fetch_touch(struct fetch *f, size_t stream) { enqueue(&f->lanes[stream], PATIENT); }
+
+/* ---- windows ----------------------------------------------------------------------------------------------------- */
+
+/* One item and the one re-read before it. */
+static size_t floor_of(const struct stream *s)
+{
+    const struct stream_spec *spec = stream_spec(s);
+    uint64_t two = 2 * spec->max_item;
+    if (!spec->is_plain && two > spec->bytes) two = spec->bytes;
+    return (size_t)two + 512;
+}
+
+static struct fault *check_memory(const struct fetch_limits *limits, size_t floors, size_t largest)
+{
+    size_t need = limits->fixed + floors + largest;
+    if (need <= limits->memory) return NULL;
+    size_t suffices = (need + (1 << 20) - 1) >> 20;
+    return fault_new(FAULT_NO_MEMORY,
+                     "--memory %zuM is too small: holding one item and its predecessor of each dataset, and reading one of "
+                     "them, can take %zuM; --memory %zuM suffices",
+                     limits->memory >> 20, suffices, suffices);
+}
+
+static struct wire *wire_of(struct fetch *f, const struct link *link)
+{
+    for (size_t i = 0; i < f->wire_count; i++)
+        if (f->wires[i].link == link) return &f->wires[i];
+    f->wires[f->wire_count].link = link;
+    return &f->wires[f->wire_count++];
+}
+
+struct fault *fetch_new(struct stream **streams, size_t n, const struct fetch_limits *limits, struct fetch **out)
+{
+    size_t floors = 0, largest = 0;
+    for (size_t i = 0; i < n; i++) {
+        floors += floor_of(streams[i]);
+        size_t item = (size_t)stream_spec(streams[i])->max_item;
+        if (item > largest) largest = item;
+    }
+    /* The connection's reader holds a whole item before the block does. */
+    struct fault *fault = check_memory(limits, floors, largest);
+    if (fault) return fault;
+
+    struct fetch *f = mem_zalloc(sizeof *f);
+    f->limits = *limits;
+    f->n = n;
+    f->lanes = mem_zalloc((n + 1) * sizeof *f->lanes);
+    f->wires = mem_zalloc((n + 1) * sizeof *f->wires);
+    size_t spare = limits->memory - limits->fixed - floors - largest;
+    f->fair = n ? spare / 2 / n : 0;
+    f->spare = f->spare_total = spare / 2;
+    for (size_t i = 0; i < n; i++) {
+        struct lane *lane = &f->lanes[i];
+        lane->stream = streams[i];
+        lane->wire = wire_of(f, stream_link(streams[i]));
+        lane->floor = floor_of(streams[i]);
+        lane->window = lane->floor + (f->fair < FIRST_WINDOW ? f->fair : FIRST_WINDOW);
+        fetch_touch(f, i);
+    }
+    *out = f;
+    return NULL;
+}
+
+void fetch_free(struct fetch *f)
+{
+    if (!f) return;
+    free(f->lanes);
+    free(f->wires);
+    free(f);
+}
+
+void fetch_consumed(struct fetch *f, size_t stream)
+{
+    struct lane *lane = &f->lanes[stream];
+    size_t fair = lane->floor + f->fair;
+    if (lane->window < fair) lane->window = 2 * lane->window < fair ? 2 * lane->window : fair;
+    enqueue(lane, PATIENT);
+}
+
+/* Nothing is left for those who wait: back to the even share. What is held beyond it runs off by itself. */
+static void start_over(struct fetch *f)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        size_t fair = f->lanes[i].floor + f->fair;
+        if (f->lanes[i].window > fair) f->lanes[i].window = fair;
+    }
+    f->spare = f->spare_total;
+}
+
+void fetch_stalled(struct fetch *f, size_t stream)
+{
+    struct lane *lane = &f->lanes[stream];
+    size_t fair = lane->floor + f->fair;
+    if (lane->window < fair) {
+        lane->window = 2 * lane->window < fair ? 2 * lane->window : fair;
+    } else {
+        size_t more = lane->window < f->spare ? lane->window : f->spare;
+        if (more == 0) {
+            start_over(f);
+        } else {
+            lane->window += more;
+            f->spare -= more;
+        }
+    }
+    enqueue(lane, URGENT);
+}
+
+/* ---- asking ------------------------------------------------------------------------------------------------------ */
+
+/* How many items the next request should bring, 0 for none now. */
+static uint64_t next_request(const struct fetch *f, const struct lane *lane)
+{
+    const struct stream *s = lane->stream;
+    uint64_t left = stream_unasked(s);
+    uint64_t asked = stream_spec(s)->items - left;
+    if (f->limits.has_item_limit) {
+        uint64_t useful = f->limits.item_limit > asked ? f->limits.item_limit - asked : 0;
+        if (left > useful) left = useful;
+    }
+    if (left == 0) return 0;
+
+    size_t memory = stream_memory(s);
+    size_t room = lane->window > memory ? lane->window - memory : 0;
+    uint64_t n;
+    if (f->limits.batch) {
+        n = f->limits.batch;
+        uint64_t safe = stream_items_in(s, SIZE_MAX); /* the promise of 1 MB a command holds for --batch too */
+        if (n > safe) n = safe;
+    } else if (asked == 0) {
+        n = stream_items_in(s, FIRST_WINDOW);
+        if (n > FIRST_ITEMS) n = FIRST_ITEMS;
+    } else {
+        size_t bytes = lane->window / BATCHES_IN_WINDOW;
+        if (bytes < MIN_BATCH) bytes = MIN_BATCH < lane->window / 2 ? MIN_BATCH : lane->window / 2;
+        if (bytes > MAX_BATCH) bytes = MAX_BATCH;
+        n = stream_items_in(s, bytes);
+    }
+    if (n > left) n = left;
+    while (n > 1 && stream_weight(s, n) > room) {
+        if (memory > 0) return 0; /* wait until the window has room for a batch of a decent size */
+        n /= 2;
+    }
+    if (stream_weight(s, n) > room && memory > 0) return 0;
+    return n;
+}
+
+/* Asks as far as the lane's window and its connection go. False: the connection is full, the lane has to wait its turn. */
+static bool ask_lane(struct fetch *f, struct lane *lane)
+{
+    struct stream *s = lane->stream;
+    struct link *link = stream_link(s);
+    if (stream_state(s) != STREAM_OPEN || link_state(link) == LINK_DOWN) return true;
+    for (uint64_t n; (n = next_request(f, lane)) > 0;) {
+        size_t outstanding = link_outstanding_bytes(link);
+        if (outstanding > 0 && outstanding + stream_weight(s, n) > OUTSTANDING) return false;
+        stream_ask(s, n);
+    }
+    return true;
+}
+
+static void ask_wire(struct fetch *f, struct wire *w)
+{
+    for (int u = URGENT; u < URGENCIES; u++) {
+        while (w->first[u]) {
+            if (!ask_lane(f, w->first[u])) return;
+            dequeue(w, u);
+        }
+    }
+}
+
+void fetch_ask(struct fetch *f)
+{
+    for (size_t i = 0; i < f->wire_count; i++) ask_wire(f, &f->wires[i]);
+}

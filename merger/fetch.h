@@ -1,0 +1,48 @@
+/*
+ * fetch.h - what to ask for next: read-ahead for all streams under one memory cap.
+ *
+ * Each stream has a window, the bytes it may hold and have asked for. All windows together, with the fixed buffers, stay
+ * under the cap whatever the items turn out to weigh, because a window is charged with the most a reply can hold.
+ *
+ *   - Windows start small, so that the first item comes quickly and `--limit 10` reads little. A window doubles each time the
+ *     merge has used up a batch: streams that are not being consumed (disjoint ranges) keep their few items and cost nothing.
+ *   - Half of the memory is shared out evenly; the other half goes to the streams the merge had to wait for, until
+ *     it is used up, and then everybody starts over. A merge that reads one stream at a time gets deep read-ahead for it.
+ *   - At most 8 MB of replies are outstanding per connection however many streams share it. When that is used up, the
+ *     streams that the merge waits for go first.
+ */
+#ifndef NWM_FETCH_H
+#define NWM_FETCH_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "merger/stream.h"
+#include "shared/fault.h"
+
+struct fetch;
+
+struct fetch_limits {
+    size_t memory;       /* the cap of --memory, in bytes */
+    size_t fixed;        /* of which taken elsewhere: output buffer, connections */
+    size_t batch;        /* --batch: items a request, 0 = adapt */
+    bool has_item_limit; /* --limit without -u: no stream is read further than this */
+    uint64_t item_limit;
+};
+
+/* NoMemory, saying what suffices, when not even one item a stream fits. The streams stay the caller's and must outlive it. */
+struct fault *fetch_new(struct stream **streams, size_t n, const struct fetch_limits *limits, struct fetch **out) MUST_CHECK;
+void fetch_free(struct fetch *f);
+
+/* The merge used up a batch of this stream. */
+void fetch_consumed(struct fetch *f, size_t stream);
+/* The merge waits for this stream. */
+void fetch_stalled(struct fetch *f, size_t stream);
+/* Its connection is a new one, or something arrived: it may want to ask. */
+void fetch_touch(struct fetch *f, size_t stream);
+
+/* Asks for whatever may be asked for now. Once per turn of the loop; cheap when nothing changed. */
+void fetch_ask(struct fetch *f);
+
+#endif

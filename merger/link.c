@@ -1,0 +1,401 @@
+#include "merger/link.h"
+
+#include <errno.h>
+#include <event2/event.h>
+#include <inttypes.h>
+#include <stdarg.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/conn.h"
+#include "shared/log.h"
+#include "shared/mem.h"
+
+/* How much one readable event takes in before the merge gets its turn. The kernel's socket buffer holds about 200 KB: reading
+ * all of it at once leaves the server room to go on. */
+enum { READ_SIZE = 256 * 1024 };
+/* hiredis frees an emptied buffer that is larger than this; 0 (never) would keep the memory of one huge item for ever. */
+enum { READER_KEEPS = 1024 * 1024 };
+/* Beyond max_item, what may stand in the reader's buffer unparsed: one read and the protocol around an item. */
+enum { UNPARSED_SLACK = READ_SIZE + 64 * 1024 };
+enum { MAX_WORDS = 16 };
+
+struct request {
+    link_reply_fn *fn;
+    void *owner;
+    bool is_range;
+    uint32_t want;       /* range: items at most; otherwise elements at most */
+    uint64_t max_item;   /* range: bytes, 0 when not known */
+    size_t bytes_hint, weight;
+};
+
+struct link {
+    struct event_base *base;
+    const struct endpoint *endpoint;
+    char *client_name;
+    char separator;
+    int64_t timeout_ms;
+
+    enum link_state state;
+    struct fault *fault;
+    size_t address; /* which of the endpoint's addresses is being tried */
+    redisContext *context;
+    struct decoder *decoder;
+    struct event *readable, *writable, *silence;
+    size_t greetings, greeted; /* replies of the handshake: all, and those that came */
+    struct buf early;          /* commands asked for before the connection stood */
+
+    struct request *requests; /* a ring: oldest at head */
+    size_t head, count, capacity;
+    size_t weight; /* of all requests in the ring */
+    char *scratch; /* READ_SIZE bytes */
+};
+
+static void start_connect(struct link *l);
+
+/* ---- the FIFO of requests ---------------------------------------------------------------------------------------- */
+
+static void push_request(struct link *l, struct request r)
+{
+    if (l->count == l->capacity) {
+        size_t bigger = l->capacity ? 2 * l->capacity : 16;
+        struct request *ring = mem_array(NULL, bigger, sizeof *ring);
+        for (size_t i = 0; i < l->count; i++) ring[i] = l->requests[(l->head + i) % l->capacity];
+        free(l->requests);
+        l->requests = ring;
+        l->capacity = bigger;
+        l->head = 0;
+    }
+    l->requests[(l->head + l->count++) % l->capacity] = r;
+    l->weight += r.weight;
+}
+
+static struct request pop_request(struct link *l)
+{
+    struct request r = l->requests[l->head];
+    l->head = (l->head + 1) % l->capacity;
+    l->count--;
+    l->weight -= r.weight;
+    return r;
+}
+
+/* ---- coming and going -------------------------------------------------------------------------------------------- */
+
+static void drop_context(struct link *l)
+{
+    if (l->readable) event_free(l->readable);
+    if (l->writable) event_free(l->writable);
+    l->readable = l->writable = NULL;
+    if (l->context) redisFree(l->context);
+    l->context = NULL;
+    decoder_free(l->decoder);
+    l->decoder = NULL;
+}
+
+/* The one way down. Takes the fault. */
+static void go_down(struct link *l, struct fault *fault)
+{
+    if (l->state == LINK_DOWN) {
+        fault_free(fault);
+        return;
+    }
+    l->state = LINK_DOWN;
+    l->fault = fault;
+    drop_context(l);
+    evtimer_del(l->silence);
+    while (l->count > 0) {
+        struct request r = pop_request(l);
+        r.fn(r.owner, NULL);
+    }
+}
+
+static void restart_silence(struct link *l)
+{
+    struct timeval tv = {l->timeout_ms / 1000, (l->timeout_ms % 1000) * 1000};
+    evtimer_add(l->silence, &tv);
+}
+
+static void on_silence(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct link *l = arg;
+    const char *name = endpoint_name(l->endpoint);
+    double seconds = (double)l->timeout_ms / 1000;
+    if (l->state == LINK_CONNECTING) {
+        go_down(l, fault_new(FAULT_TIMEOUT, "no connection to %s within %g s (--timeout)", name, seconds));
+    } else if (l->count > 0) {
+        go_down(l, fault_new(FAULT_TIMEOUT, "no answer from %s for %g s (--timeout), %zu requests outstanding", name,
+                             seconds, l->count));
+    }
+}
+
+/* ---- replies ----------------------------------------------------------------------------------------------------- */
+
+static void expect_next(struct link *l)
+{
+    if (l->greeted < l->greetings) {
+        decoder_expect_reply(l->decoder, 0);
+        return;
+    }
+    const struct request *r = &l->requests[l->head];
+    if (r->is_range) {
+        decoder_expect_batch(l->decoder, r->want, r->bytes_hint);
+    } else {
+        decoder_expect_reply(l->decoder, r->want);
+    }
+}
+
+static void take_greeting(struct link *l, redisReply *reply)
+{
+    struct fault *fault = endpoint_greeted(l->endpoint, l->greeted++, reply);
+    freeReplyObject(reply);
+    if (fault) {
+        go_down(l, fault);
+    } else if (l->greeted == l->greetings) {
+        l->state = LINK_UP;
+    }
+}
+
+/* A link with nothing outstanding hears nothing, unless the peer speaks out of turn. */
+static bool expects_something(const struct link *l) { return l->greeted < l->greetings || l->count > 0; }
+
+static struct fault *reader_fault(struct link *l)
+{
+    const char *why = decoder_refusal(l->decoder);
+    if (!why) why = l->context->reader->errstr;
+    return fault_new(FAULT_PROTOCOL, "%s does not speak as a Redis should: %s", endpoint_name(l->endpoint), why);
+}
+
+static bool item_is_too_large(const struct link *l)
+{
+    const redisReader *reader = l->context->reader;
+    if (l->greeted < l->greetings || l->count == 0) return false;
+    uint64_t max_item = l->requests[l->head].max_item;
+    return max_item > 0 && reader->len - reader->pos > max_item + UNPARSED_SLACK;
+}
+
+static void take_replies(struct link *l)
+{
+    while (l->state != LINK_DOWN) {
+        redisReader *reader = l->context->reader;
+        if (!expects_something(l)) {
+            if (reader->len > reader->pos)
+                go_down(l, fault_new(FAULT_PROTOCOL, "%s sent what was not asked for", endpoint_name(l->endpoint)));
+            return;
+        }
+        expect_next(l);
+        void *reply = NULL;
+        if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
+            go_down(l, reader_fault(l));
+            return;
+        }
+        if (!reply) {
+            if (item_is_too_large(l))
+                go_down(l, fault_new(FAULT_CHANGED, "%s sends an item larger than its manifest says any is",
+                                     endpoint_name(l->endpoint)));
+            return;
+        }
+        if (l->greeted < l->greetings) {
+            take_greeting(l, reply);
+        } else {
+            struct request r = pop_request(l);
+            r.fn(r.owner, reply);
+        }
+    }
+}
+
+/* ---- events ------------------------------------------------------------------------------------------------------ */
+
+/* hiredis reads 16 KB at a time; one large read saves system calls, and the copy is the same. */
+static bool read_plain(struct link *l)
+{
+    ssize_t n = read(l->context->fd, l->scratch, READ_SIZE);
+    if (n > 0) return redisReaderFeed(l->context->reader, l->scratch, (size_t)n) == REDIS_OK;
+    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
+    const char *name = endpoint_name(l->endpoint);
+    if (n == 0) {
+        go_down(l, fault_new(FAULT_UNREACHABLE, "%s closed the connection", name));
+    } else {
+        go_down(l, fault_new(FAULT_UNREACHABLE, "connection to %s lost: %s", name, strerror(errno)));
+    }
+    return false;
+}
+
+/* Under TLS the library has to read; it may hold more than the descriptor shows, so until nothing comes. */
+static bool read_by_library(struct link *l)
+{
+    size_t total = 0, before;
+    do {
+        before = l->context->reader->len;
+        if (redisBufferRead(l->context) != REDIS_OK) {
+            go_down(l, endpoint_context_fault(l->endpoint, l->context));
+            return false;
+        }
+        total += l->context->reader->len - before;
+    } while (l->context->reader->len > before && total < READ_SIZE);
+    return true;
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct link *l = arg;
+    bool plain = !endpoint_uses_tls(l->endpoint);
+    if (!(plain ? read_plain(l) : read_by_library(l))) return;
+    restart_silence(l);
+    take_replies(l);
+}
+
+static void write_out(struct link *l)
+{
+    int done = 0;
+    if (redisBufferWrite(l->context, &done) != REDIS_OK) {
+        go_down(l, endpoint_context_fault(l->endpoint, l->context));
+        return;
+    }
+    if (done) {
+        event_del(l->writable);
+    } else {
+        event_add(l->writable, NULL);
+    }
+}
+
+static void on_connected(struct link *l)
+{
+    struct fault *fault = endpoint_connected(l->endpoint, l->context);
+    if (fault) {
+        if (++l->address < endpoint_addresses(l->endpoint)) {
+            log_detail("%s; trying the next address", fault_message(fault));
+            fault_free(fault);
+            drop_context(l);
+            start_connect(l);
+        } else {
+            go_down(l, fault);
+        }
+        return;
+    }
+    l->greetings = endpoint_greet(l->endpoint, l->context, l->client_name);
+    if (l->greetings == 0) l->state = LINK_UP;
+    if (l->early.len > 0) redisAppendFormattedCommand(l->context, l->early.data, l->early.len);
+    buf_free(&l->early);
+    event_add(l->readable, NULL);
+    write_out(l);
+}
+
+static void on_writable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct link *l = arg;
+    if (l->greetings == 0 && l->state == LINK_CONNECTING) {
+        on_connected(l);
+    } else {
+        write_out(l);
+    }
+}
+
+static void start_connect(struct link *l)
+{
+    struct fault *fault = endpoint_connect(l->endpoint, l->address, &l->context);
+    if (fault) {
+        go_down(l, fault);
+        return;
+    }
+    l->context->reader->maxbuf = READER_KEEPS;
+    l->decoder = decoder_new(l->context->reader, l->separator);
+    l->readable = event_new(l->base, l->context->fd, EV_READ | EV_PERSIST, on_readable, l);
+    l->writable = event_new(l->base, l->context->fd, EV_WRITE | EV_PERSIST, on_writable, l);
+    event_add(l->writable, NULL);
+}
+
+/* ---- the verbs --------------------------------------------------------------------------------------------------- */
+
+struct link *link_new(struct event_base *base, const struct endpoint *e, const char *client_name, char separator,
+                      int64_t timeout_ms)
+{
+    struct link *l = mem_zalloc(sizeof *l);
+    l->base = base;
+    l->endpoint = e;
+    l->client_name = mem_strdup(client_name);
+    l->separator = separator;
+    l->timeout_ms = timeout_ms;
+    l->scratch = mem_alloc(READ_SIZE);
+    l->silence = evtimer_new(base, on_silence, l);
+    restart_silence(l);
+    start_connect(l);
+    return l;
+}
+
+void link_free(struct link *l)
+{
+    if (!l) return;
+    go_down(l, NULL);
+    event_free(l->silence);
+    fault_free(l->fault);
+    buf_free(&l->early);
+    free(l->requests);
+    free(l->client_name);
+    free(l->scratch);
+    free(l);
+}
+
+enum link_state link_state(const struct link *l) { return l->state; }
+const struct endpoint *link_endpoint(const struct link *l) { return l->endpoint; }
+size_t link_outstanding(const struct link *l) { return l->count; }
+size_t link_outstanding_bytes(const struct link *l) { return l->weight; }
+
+struct fault *link_take_fault(struct link *l)
+{
+    struct fault *fault = l->fault;
+    l->fault = NULL;
+    return fault;
+}
+
+static bool connection_stands(const struct link *l) { return l->state == LINK_UP || l->greetings > 0; }
+
+static void ask(struct link *l, struct request r, int argc, const char **argv)
+{
+    if (l->state == LINK_DOWN) return;
+    size_t lens[MAX_WORDS];
+    for (int i = 0; i < argc; i++) lens[i] = strlen(argv[i]);
+    if (connection_stands(l)) {
+        if (redisAppendCommandArgv(l->context, argc, argv, lens) != REDIS_OK) {
+            go_down(l, endpoint_context_fault(l->endpoint, l->context));
+            return;
+        }
+    } else {
+        char *text;
+        int len = redisFormatCommandArgv(&text, argc, argv, lens);
+        buf_append(&l->early, text, (size_t)len);
+        redisFreeCommand(text);
+    }
+    if (l->count == 0) restart_silence(l);
+    push_request(l, r);
+}
+
+void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, uint64_t max_item, size_t bytes_hint,
+                    size_t weight, link_reply_fn *fn, void *owner)
+{
+    char from[24], to[24];
+    snprintf(from, sizeof from, "%" PRIu64, first);
+    snprintf(to, sizeof to, "%" PRIu64, last);
+    struct request r = {fn, owner, true, (uint32_t)(last - first + 1), max_item, bytes_hint, weight};
+    ask(l, r, 4, (const char *[]){"LRANGE", key, from, to});
+}
+
+void link_ask(struct link *l, size_t max_elements, link_reply_fn *fn, void *owner, ...)
+{
+    const char *argv[MAX_WORDS];
+    int argc = 0;
+    va_list words;
+    va_start(words, owner);
+    for (const char *word; argc < MAX_WORDS && (word = va_arg(words, const char *));) argv[argc++] = word;
+    va_end(words);
+    struct request r = {.fn = fn, .owner = owner, .want = (uint32_t)max_elements};
+    ask(l, r, argc, argv);
+}
+
+void link_flush(struct link *l)
+{
+    if (l->state != LINK_DOWN && connection_stands(l)) write_out(l);
+}

@@ -1,0 +1,57 @@
+/*
+ * link.h - one connection to Redis on the event loop: requests out, replies in, a clock that notices silence.
+ *
+ * A link is a non-blocking redisContext with its own libevent events and one FIFO of the requests that are out; the FIFO's
+ * head says what the next reply is for. Redis answers in order, so that is all the bookkeeping there is.
+ *
+ * The callbacks of requests only record what arrived; the work is done once per turn of the loop. A link that goes down
+ * calls every outstanding request back with NULL, keeps the reason (link_fault) and stays down: whoever wants to go on
+ * makes a new one. A link may be freed at any time except from within a callback of its own.
+ */
+#ifndef NWM_LINK_H
+#define NWM_LINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "merger/batch.h"
+#include "shared/endpoint.h"
+#include "shared/fault.h"
+
+struct event_base;
+struct link;
+
+enum link_state { LINK_CONNECTING, LINK_UP, LINK_DOWN };
+
+/* A reply arrived: a batch (decoded_is_batch) or a redisReply, the callee's to free with decoded_free(). NULL: the link went down
+ * before it came. */
+typedef void link_reply_fn(void *owner, void *reply);
+
+/* Starts connecting. The endpoint must be resolved and outlive the link. timeout_ms bounds the connect, and the silence while
+ * anything is outstanding. separator: what the batch decoder puts behind each item. */
+struct link *link_new(struct event_base *base, const struct endpoint *e, const char *client_name, char separator,
+                      int64_t timeout_ms);
+void link_free(struct link *l);
+
+enum link_state link_state(const struct link *l);
+const struct endpoint *link_endpoint(const struct link *l);
+/* Why it is down: Unreachable, Denied, Timeout, Protocol. The caller's; NULL once taken. */
+struct fault *link_take_fault(struct link *l);
+
+/* LRANGE key first last. The reply has at most last - first + 1 items of at most max_item bytes (0: not known). bytes_hint is
+ * how large their block is expected to be, weight the most the whole can come to (link_outstanding_bytes counts it). Asking only queues: link_flush() sends. On a link that is down, nothing is queued and
+ * the callback is not called. */
+void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, uint64_t max_item, size_t bytes_hint,
+                    size_t weight, link_reply_fn *fn, void *owner);
+/* Any other command, in words up to NULL; its reply has at most max_elements elements in any array. */
+void link_ask(struct link *l, size_t max_elements, link_reply_fn *fn, void *owner, ...) __attribute__((sentinel));
+
+/* Sends what is queued, as far as that goes without waiting; the event loop does the rest. */
+void link_flush(struct link *l);
+/* Requests whose replies are still to come. */
+size_t link_outstanding(const struct link *l);
+/* What the ranges among them can bring at most. */
+size_t link_outstanding_bytes(const struct link *l);
+
+#endif

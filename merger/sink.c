@@ -1,0 +1,291 @@
+#include "merger/sink.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include "shared/mem.h"
+
+/* One write for about 20,000 items. Larger ones gained nothing measurable. */
+enum { BUFFER_SIZE = 256 * 1024 };
+
+enum sink_kind {
+    SINK_REPLACES, /* a regular file, written aside and renamed */
+    SINK_DIRECT,   /* standard output, a device, a FIFO */
+};
+
+struct sink {
+    enum sink_kind kind;
+    char *name;   /* for people */
+    char *target; /* SINK_REPLACES: the real path that is replaced */
+    char *aside;  /* SINK_REPLACES without O_TMPFILE: the temporary's path, until it is renamed */
+    int fd;
+    bool owns_fd;
+    bool can_block;  /* a pipe, socket or terminal: poll before writing */
+    size_t max_write;
+    bool reader_gone;
+
+    char *buffer;
+    size_t used, written; /* buffer[written..used) is pending */
+    const char *outside;  /* a large piece, after the buffer */
+    size_t outside_len;
+    uint64_t bytes;
+};
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+static struct fault *cannot(const struct sink *s, const char *what)
+{
+    return fault_new(FAULT_OUTPUT, "cannot %s %s: %s", what, s->name, strerror(errno));
+}
+
+/* Which path is really written: a symlink's target, even one that does not exist yet. */
+static char *real_target(const char *path)
+{
+    char *resolved = realpath(path, NULL);
+    if (resolved) return resolved;
+    char link[PATH_MAX];
+    ssize_t n = readlink(path, link, sizeof link - 1);
+    if (n < 0) return mem_strdup(path);
+    link[n] = '\0';
+    if (link[0] == '/') return mem_strdup(link);
+    char *copy = mem_strdup(path);
+    char *target = mem_printf("%s/%s", dirname(copy), link);
+    free(copy);
+    return target;
+}
+
+static struct fault *take_over_mode(struct sink *s, const struct stat *old)
+{
+    if (fchmod(s->fd, old->st_mode & 07777) != 0) return cannot(s, "keep the mode of");
+    /* Only root can give a file away; everybody else owns what they replace. */
+    if (geteuid() == 0 && fchown(s->fd, old->st_uid, old->st_gid) != 0) return cannot(s, "keep the owner of");
+    return NULL;
+}
+
+static mode_t mode_of_new_files(void)
+{
+    mode_t mask = umask(0);
+    umask(mask);
+    return 0666 & ~mask;
+}
+
+static struct fault *open_aside(struct sink *s, const struct stat *old)
+{
+    char *copy = mem_strdup(s->target);
+    char *directory = dirname(copy);
+    struct fault *fault = NULL;
+    s->owns_fd = true;
+    s->fd = open(directory, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    if (s->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
+        s->aside = mem_printf("%s.XXXXXX", s->target);
+        s->fd = mkostemp(s->aside, O_CLOEXEC);
+        if (s->fd < 0) free(s->aside), s->aside = NULL;
+    }
+    free(copy);
+    if (s->fd < 0) return cannot(s, "create");
+    if (old) {
+        fault = take_over_mode(s, old);
+    } else if (fchmod(s->fd, mode_of_new_files()) != 0) {
+        fault = cannot(s, "set the mode of");
+    }
+    return fault;
+}
+
+/* O_NONBLOCK belongs to the open file, which may be shared with a shell; for pipes the kernel gives us one of our own. Where it
+ * does not, a writable pipe takes PIPE_BUF bytes without blocking. */
+static void prepare_direct(struct sink *s)
+{
+    struct stat st;
+    if (fstat(s->fd, &st) != 0) return;
+    s->can_block = S_ISFIFO(st.st_mode) || S_ISSOCK(st.st_mode) || isatty(s->fd);
+    s->max_write = s->can_block ? PIPE_BUF : SIZE_MAX;
+    if (!S_ISFIFO(st.st_mode)) return;
+    char *path = mem_printf("/proc/self/fd/%d", s->fd);
+    int own = open(path, O_WRONLY | O_NONBLOCK | O_CLOEXEC);
+    free(path);
+    if (own < 0) return;
+    if (dup2(own, s->fd) >= 0) s->max_write = SIZE_MAX;
+    close(own);
+}
+
+static struct fault *open_direct(struct sink *s, const char *path)
+{
+    s->kind = SINK_DIRECT;
+    s->owns_fd = true;
+    s->fd = open(path, O_WRONLY | O_CLOEXEC);
+    if (s->fd < 0) return cannot(s, "open");
+    prepare_direct(s);
+    return NULL;
+}
+
+static struct fault *open_path(struct sink *s, const char *path)
+{
+    s->target = real_target(path);
+    struct stat st;
+    if (stat(s->target, &st) != 0) {
+        if (errno != ENOENT) return cannot(s, "write");
+        return open_aside(s, NULL);
+    }
+    if (S_ISDIR(st.st_mode)) {
+        errno = EISDIR;
+        return cannot(s, "write");
+    }
+    if (!S_ISREG(st.st_mode)) return open_direct(s, s->target);
+    if (access(s->target, W_OK) != 0) return cannot(s, "write");
+    return open_aside(s, &st);
+}
+
+struct fault *sink_open(const char *path, struct sink **out)
+{
+    struct sink *s = mem_zalloc(sizeof *s);
+    s->fd = -1;
+    s->name = mem_strdup(path ? path : "standard output");
+    s->max_write = SIZE_MAX;
+    s->buffer = mem_alloc(BUFFER_SIZE);
+    *out = s;
+    if (path) return open_path(s, path);
+    s->kind = SINK_DIRECT;
+    s->fd = STDOUT_FILENO;
+    if (fcntl(s->fd, F_GETFD) < 0) return cannot(s, "write to");
+    prepare_direct(s);
+    return NULL;
+}
+
+void sink_close(struct sink *s)
+{
+    if (!s) return;
+    if (s->owns_fd && s->fd >= 0) close(s->fd);
+    if (s->aside) unlink(s->aside);
+    free(s->aside);
+    free(s->target);
+    free(s->name);
+    free(s->buffer);
+    free(s);
+}
+
+/* ---- writing ----------------------------------------------------------------------------------------------------- */
+
+size_t sink_pending(const struct sink *s) { return s->used - s->written + s->outside_len; }
+
+bool sink_has_room(const struct sink *s) { return s->outside_len == 0 && s->used < BUFFER_SIZE / 2; }
+
+/* The buffer takes any piece up to half its size while it has room; anything larger would only be copied for nothing. */
+void sink_append(struct sink *s, const void *data, size_t len)
+{
+    s->bytes += len;
+    if (s->used + len <= BUFFER_SIZE) {
+        memcpy(s->buffer + s->used, data, len);
+        s->used += len;
+    } else {
+        s->outside = data;
+        s->outside_len = len;
+    }
+}
+
+/* One write of what comes first. Returns false when the reader takes no more for now or on an error. */
+static bool write_some(struct sink *s, struct fault **fault)
+{
+    const char *from = s->written < s->used ? s->buffer + s->written : s->outside;
+    size_t len = s->written < s->used ? s->used - s->written : s->outside_len;
+    if (len > s->max_write) len = s->max_write;
+    if (s->can_block) {
+        struct pollfd ready = {.fd = s->fd, .events = POLLOUT};
+        if (poll(&ready, 1, 0) == 0) return false;
+    }
+    ssize_t n = write(s->fd, from, len);
+    if (n < 0) {
+        if (errno == EAGAIN || errno == EINTR) return false;
+        s->reader_gone = errno == EPIPE;
+        *fault = cannot(s, "write to");
+        return false;
+    }
+    if (s->written < s->used) {
+        s->written += (size_t)n;
+        if (s->written == s->used) s->written = s->used = 0;
+    } else {
+        s->outside += n;
+        s->outside_len -= (size_t)n;
+    }
+    return true;
+}
+
+struct fault *sink_pump(struct sink *s, bool all, bool *blocked)
+{
+    struct fault *fault = NULL;
+    *blocked = false;
+    while (all ? sink_pending(s) > 0 : !sink_has_room(s)) {
+        if (write_some(s, &fault)) continue;
+        *blocked = !fault;
+        return fault;
+    }
+    return NULL;
+}
+
+int sink_wait_fd(const struct sink *s) { return s->fd; }
+bool sink_reader_is_gone(const struct sink *s) { return s->reader_gone; }
+uint64_t sink_bytes(const struct sink *s) { return s->bytes; }
+const char *sink_name(const struct sink *s) { return s->name; }
+size_t sink_memory(void) { return BUFFER_SIZE; }
+
+/* ---- finishing --------------------------------------------------------------------------------------------------- */
+
+/* Gives the nameless file a name beside the target; rename does the rest, atomically. */
+static struct fault *name_aside(struct sink *s)
+{
+    if (s->aside) return NULL;
+    char *from = mem_printf("/proc/self/fd/%d", s->fd);
+    struct fault *fault = NULL;
+    for (int tries = 0;; tries++) {
+        char *name = mem_printf("%s.nwm-%ld-%d", s->target, (long)getpid(), tries);
+        if (linkat(AT_FDCWD, from, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0) {
+            s->aside = name;
+            break;
+        }
+        free(name);
+        if (errno == EEXIST && tries < 100) continue;
+        fault = cannot(s, "name");
+        break;
+    }
+    free(from);
+    return fault;
+}
+
+static struct fault *sync_directory(struct sink *s)
+{
+    char *copy = mem_strdup(s->target);
+    int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+    free(copy);
+    struct fault *fault = NULL;
+    if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL)) fault = cannot(s, "sync the directory of");
+    if (fd >= 0) close(fd);
+    return fault;
+}
+
+static struct fault *replace_target(struct sink *s)
+{
+    if (fsync(s->fd) != 0) return cannot(s, "sync");
+    struct fault *fault = name_aside(s);
+    if (fault) return fault;
+    if (rename(s->aside, s->target) != 0) return cannot(s, "rename the result to");
+    free(s->aside);
+    s->aside = NULL;
+    return sync_directory(s);
+}
+
+struct fault *sink_finish(struct sink *s)
+{
+    struct fault *fault = s->kind == SINK_REPLACES ? replace_target(s) : NULL;
+    if (fault) return fault;
+    int fd = s->fd;
+    s->fd = -1;
+    if (close(fd) != 0 && errno != EINTR) return cannot(s, "close");
+    return NULL;
+}

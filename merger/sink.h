@@ -1,0 +1,53 @@
+/*
+ * sink.h - where merged items go: standard output or a file, in large writes, whole or not there.
+ *
+ * -o FILE is written into a nameless file in FILE's directory (O_TMPFILE, so that nothing is left behind whatever kills us;
+ * where the file system has none, a temporary name), synced, given a name and renamed over FILE. An existing file keeps its mode
+ * and owner, a symlink's target is replaced. What is no regular file (/dev/null, a FIFO) is opened and written.
+ *
+ * The sink never blocks the event loop on a pipe: when the reader is slow, sink_pump() says so and sink_wait_fd() is what to wait
+ * for. Regular files always take what is written.
+ */
+#ifndef NWM_SINK_H
+#define NWM_SINK_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/fault.h"
+
+struct sink;
+
+/* path: NULL is standard output. Output when it cannot be opened; FILE itself is not touched yet. */
+struct fault *sink_open(const char *path, struct sink **out) MUST_CHECK;
+/* Without sink_finish() before it, FILE is as it was. NULL is fine. */
+void sink_close(struct sink *s);
+
+/* Appends bytes. Small pieces are copied; one larger than the buffer is only referred to and must stay where it is until
+ * sink_has_room(). Call only while sink_has_room(). */
+void sink_append(struct sink *s, const void *data, size_t len);
+/* Can more be appended before something is written? */
+bool sink_has_room(const struct sink *s);
+/* Bytes appended and not yet written. */
+size_t sink_pending(const struct sink *s);
+
+/* Writes what it can. all: everything, else only until there is room. *blocked is set when the reader does not take more now.
+ * Output, naming the file and why; a reader that has gone away is EPIPE: sink_reader_is_gone(). */
+struct fault *sink_pump(struct sink *s, bool all, bool *blocked) MUST_CHECK;
+/* The descriptor whose writability ends a block. */
+int sink_wait_fd(const struct sink *s);
+/* The fault was EPIPE: end quietly, by SIGPIPE. */
+bool sink_reader_is_gone(const struct sink *s);
+
+/* After everything is written: fsync, rename, fsync of the directory. On standard output: closes it, since only close tells. */
+struct fault *sink_finish(struct sink *s) MUST_CHECK;
+
+/* Bytes written or appended since the start. */
+uint64_t sink_bytes(const struct sink *s);
+/* For people: the path, or "standard output". */
+const char *sink_name(const struct sink *s);
+/* The memory of its buffer. */
+size_t sink_memory(void);
+
+#endif

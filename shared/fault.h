@@ -65,11 +65,13 @@ struct fault *fault_new(enum fault_kind kind, const char *format, ...) PRINTF_LI
  * tricks on a terminal are escaped when printed. */
 struct fault *fault_remote(const char *name, int exit_code, const char *message, const char *traceback);
 
-/* Adds a frame outside those there are: "load dataset demo:2". Returns f, so that `return fault_frame(f, …)` reads well. */
+/* These three return f, so that `return fault_frame(f, …)` reads well; a NULL stays NULL.
+ * Adds a frame outside those there are: "load dataset demo:2". */
 struct fault *fault_frame(struct fault *f, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Which dataset, server or file it is about ("demo:2"), printed before the name. Set once: a later call is ignored. */
 struct fault *fault_about(struct fault *f, const char *format, ...) PRINTF_LIKE(2, 3);
-/* Where it came from ("worker host-a:4211, run 3, part-2.txt line 18"), printed as the second line. */
+/* Where it came from ("worker host-a:4211, run 3, part-2.txt line 18"), printed as the second line. Set once,
+ * too: who is nearest to the cause knows best. */
 struct fault *fault_origin(struct fault *f, const char *format, ...) PRINTF_LIKE(2, 3);
 
 const char *fault_name(const struct fault *f);

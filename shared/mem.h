@@ -49,8 +49,11 @@ struct buf {
 char *buf_reserve(struct buf *b, size_t more);
 void buf_append(struct buf *b, const void *data, size_t len);
 void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(printf, 2, 3)));
-/* A readable form of bytes for people: at most `most` bytes of it, quotes around, control and high bytes as \xNN unless
- * they are part of valid UTF-8, "…" where it was cut. */
+/* Text of others, made safe to print: what is not valid UTF-8 and what does something to a terminal instead of showing
+ * (control bytes, newlines too, and marks of direction) becomes \xNN; the rest stays as it is. */
+void buf_escape(struct buf *b, const char *data, size_t len);
+/* A readable form of bytes for people: at most `most` bytes of it (never half a character), escaped like buf_escape, quotes
+ * around, a backslash before quotes and backslashes, "…" behind the quotes where it was cut. */
 void buf_quote(struct buf *b, const char *data, size_t len, size_t most);
 /* A NUL behind the content (not counted); returns the content as a string. */
 const char *buf_text(struct buf *b);

@@ -220,7 +220,7 @@ static bool ask_lane(struct fetch *f, struct lane *lane)
     struct stream *s = lane->stream;
     struct link *link = stream_link(s);
     if (stream_state(s) != STREAM_OPEN || link_state(link) == LINK_DOWN) return true;
-    for (uint64_t n; (n = next_request(f, lane)) > 0;) {
+    for (uint64_t n; link_state(link) != LINK_DOWN && (n = next_request(f, lane)) > 0;) {
         size_t outstanding = link_outstanding_bytes(link);
         if (outstanding > 0 && outstanding + stream_weight(s, n) > OUTSTANDING) return false;
         stream_ask(s, n);

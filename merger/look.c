@@ -1,0 +1,144 @@
+#include "merger/look.h"
+
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/mem.h"
+
+enum { REPLIES_PER_DATASET = 4 };
+
+static bool may_be_here(const struct member *m, size_t server) { return !m->found || m->server == server; }
+
+static bool is_wanted(const struct member *m, size_t server)
+{
+    return !m->is_plain && !m->ready && !m->fault && may_be_here(m, server);
+}
+
+static void ask_about(struct conn *c, const struct options *o, const struct member *m)
+{
+    char *manifest = dataset_manifest_key(o->prefix, o->job, m->id);
+    char *lease = dataset_lease_key(o->prefix, o->job, m->id);
+    conn_append_words(c, "MULTI", NULL);
+    conn_append_words(c, "HGETALL", manifest, NULL);
+    conn_append_words(c, "PTTL", lease, NULL);
+    conn_append_words(c, "EXEC", NULL);
+    free(manifest);
+    free(lease);
+}
+
+static struct fault *two_servers(struct member *m)
+{
+    return fault_about(fault_new(FAULT_USAGE, "this dataset is on two of the servers; an id may stand on one only"), "%s",
+                       m->name);
+}
+
+/* What the look found replaces what was known. A dataset found on a second server is refused. */
+static void take_manifest(struct member *m, size_t server, const redisReply *hash, const redisReply *lease)
+{
+    struct manifest now;
+    struct fault *fault = manifest_read(&now, hash);
+    if (!fault && now.state == DATASET_MISSING) {
+        manifest_fini(&now);
+        if (m->found && m->server == server) {
+            manifest_fini(&m->manifest);
+            memset(&m->manifest, 0, sizeof m->manifest);
+            m->found = false;
+        }
+        return;
+    }
+    if (m->found && m->server != server) {
+        fault_free(fault);
+        fault = two_servers(m);
+    }
+    manifest_fini(&m->manifest);
+    m->manifest = now;
+    m->found = true;
+    m->server = server;
+    /* PTTL: -2 is no key, -1 a lease without end, which nobody of us wrote but which is held all the same. */
+    long long left = lease->type == REDIS_REPLY_INTEGER ? lease->integer : -2;
+    m->lease_left_ms = left == -1 ? INT64_MAX : left;
+    if (fault) m->fault = fault_about(fault, "%s", m->name);
+}
+
+/* The replies of MULTI, HGETALL, PTTL, EXEC. An error inside is the server's word on the one dataset or on us. */
+static struct fault *read_about(struct conn *c, struct member *m, size_t server)
+{
+    struct fault *fault = NULL, *refused = NULL;
+    for (int i = 0; i < REPLIES_PER_DATASET; i++) {
+        redisReply *reply;
+        if ((fault = conn_reply(c, &reply)) != NULL) break;
+        if (!refused) refused = reply_fault(reply, "reading the manifest");
+        if (i == REPLIES_PER_DATASET - 1 && !refused) {
+            bool is_pair = reply->type == REDIS_REPLY_ARRAY && reply->elements == 2;
+            if (!is_pair) refused = fault_new(FAULT_PROTOCOL, "EXEC was not answered with two replies");
+            if (is_pair) refused = reply_fault(reply->element[0], "reading the manifest");
+            if (!refused) take_manifest(m, server, reply->element[0], reply->element[1]);
+        }
+        freeReplyObject(reply);
+    }
+    if (fault) {
+        fault_free(refused);
+        return fault;
+    }
+    if (refused && !m->fault) m->fault = fault_about(refused, "%s", m->name);
+    return NULL;
+}
+
+/* So many datasets are asked about before the first answer is read: enough to hide the round trip, and both sides' buffers stay small. */
+enum { PIPELINE = 256 };
+
+struct fault *look_at_datasets(struct conn *c, size_t server, const struct options *o, struct member *members, size_t n)
+{
+    struct fault *fault = NULL;
+    for (size_t begin = 0; begin < n && !fault; begin += PIPELINE) {
+        size_t end = begin + PIPELINE < n ? begin + PIPELINE : n;
+        bool asked[PIPELINE];
+        for (size_t i = begin; i < end; i++) {
+            asked[i - begin] = is_wanted(&members[i], server);
+            if (asked[i - begin]) ask_about(c, o, &members[i]);
+        }
+        for (size_t i = begin; i < end && !fault; i++)
+            if (asked[i - begin]) fault = read_about(c, &members[i], server);
+    }
+    return fault;
+}
+
+/* ---- plain lists ------------------------------------------------------------------------------------------------- */
+
+static void take_length(struct member *m, size_t server, const redisReply *reply)
+{
+    struct fault *fault = reply_fault(reply, "LLEN");
+    if (!fault && reply->type != REDIS_REPLY_INTEGER) fault = fault_new(FAULT_PROTOCOL, "LLEN was not answered with a number");
+    if (!fault && reply->integer > 0) {
+        if (m->found && m->server != server) fault = two_servers(m);
+        m->found = true;
+        m->server = server;
+        m->manifest.state = DATASET_READY;
+        m->manifest.items = (uint64_t)reply->integer;
+        if (!m->manifest.list) m->manifest.list = mem_strdup(m->id);
+    }
+    if (!fault) return;
+    if (m->fault) {
+        fault_free(fault);
+    } else {
+        m->fault = fault_about(fault, "%s", m->name);
+    }
+}
+
+struct fault *look_at_lists(struct conn *c, size_t server, bool watch, struct member *members, size_t n)
+{
+    for (size_t i = 0; i < n; i++) {
+        struct member *m = &members[i];
+        if (!m->is_plain || m->fault || !may_be_here(m, server)) continue;
+        redisReply *reply;
+        struct fault *fault = watch ? conn_ask(c, &reply, "WATCH", m->id, NULL) : NULL;
+        if (fault) return fault;
+        if (watch) freeReplyObject(reply);
+        conn_append_words(c, "LLEN", m->id, NULL);
+        fault = conn_reply(c, &reply);
+        if (fault) return fault;
+        take_length(m, server, reply);
+        freeReplyObject(reply);
+    }
+    return NULL;
+}

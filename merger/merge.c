@@ -1,0 +1,292 @@
+#include "merger/merge.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "merger/batch.h"
+#include "merger/heap.h"
+#include "shared/mem.h"
+
+/* Where items are written one by one (--tag, -u), a run ends here, so that it fits into a sink that has room. */
+enum { PIECE_ITEMS = 512, PIECE_BYTES = 64 * 1024 };
+
+/* The first item of a stream that is not written yet, and where it is. */
+struct front {
+    struct batch *batch; /* NULL before the first one came */
+    uint32_t next;       /* batch->count: used up, the next batch is wanted */
+    uint32_t from;       /* the first new item of the batch */
+    uint64_t number;     /* of item `from` in its dataset, from 1 */
+    uint64_t norm;       /* of item next */
+};
+
+struct merge {
+    struct merge_options options;
+    struct stream **streams;
+    struct front *fronts;
+    size_t n;
+    struct heap *heap;
+    struct fetch *fetch;
+    struct sink *sink;
+
+    size_t begun; /* streams whose first item is in the heap, or that are empty */
+    size_t waits_for;
+    uint64_t items;  /* written */
+    uint64_t walked; /* seen: with -u more than were written */
+    bool limited;
+
+    struct buf last; /* -u: the item written last */
+    uint64_t last_norm;
+    bool has_last;
+};
+
+static bool items_tie(void *context, uint32_t a, uint32_t b)
+{
+    const struct merge *m = context;
+    size_t alen, blen;
+    const char *aitem = batch_item(m->fronts[a].batch, m->fronts[a].next, &alen);
+    const char *bitem = batch_item(m->fronts[b].batch, m->fronts[b].next, &blen);
+    int c = order_compare(m->options.order, aitem, alen, bitem, blen);
+    return c != 0 ? c < 0 : a < b;
+}
+
+struct merge *merge_new(struct stream **streams, size_t n, struct fetch *fetch, struct sink *sink,
+                        const struct merge_options *options)
+{
+    struct merge *m = mem_zalloc(sizeof *m);
+    m->options = *options;
+    m->streams = streams;
+    m->n = n;
+    m->fetch = fetch;
+    m->sink = sink;
+    m->fronts = mem_zalloc((n + 1) * sizeof *m->fronts);
+    m->heap = heap_new(n, items_tie, m);
+    return m;
+}
+
+void merge_free(struct merge *m)
+{
+    if (!m) return;
+    for (size_t i = 0; i < m->n; i++)
+        if (m->fronts[i].batch) stream_return(m->streams[i], m->fronts[i].batch);
+    heap_free(m->heap);
+    buf_free(&m->last);
+    free(m->fronts);
+    free(m);
+}
+
+size_t merge_waits_for(const struct merge *m) { return m->waits_for; }
+uint64_t merge_items(const struct merge *m) { return m->items; }
+bool merge_is_limited(const struct merge *m) { return m->limited; }
+
+/* ---- order within a stream --------------------------------------------------------------------------------------- */
+
+static void report_unsorted(struct merge *m, size_t stream, uint32_t at)
+{
+    const struct front *f = &m->fronts[stream];
+    size_t len, before_len;
+    const char *item = batch_item(f->batch, at, &len);
+    const char *before = batch_item(f->batch, at - 1, &before_len);
+    char *quoted = mem_quote(item, len), *before_quoted = mem_quote(before, before_len);
+    uint64_t number = f->number + at - f->from;
+    struct fault *fault =
+        fault_new(FAULT_UNSORTED, "item %" PRIu64 " %s sorts before item %" PRIu64 " %s; sort the input with: %s", number,
+                  quoted, number - 1, before_quoted, order_sort_command(m->options.order));
+    fault_frame(fault, "check order %s at item %" PRIu64, order_name(m->options.order), number);
+    fault_frame(fault, "merge list %s", stream_spec(m->streams[stream])->list);
+    stream_fail(m->streams[stream], fault);
+    free(quoted);
+    free(before_quoted);
+}
+
+/* Item `at` follows at - 1; their norms are equal or fall. */
+static __attribute__((noinline)) bool falls(const struct merge *m, const struct batch *b, uint32_t at, uint64_t before, uint64_t norm)
+{
+    if (norm < before) return true;
+    if (norm_is_exact(norm)) return false;
+    size_t len, before_len;
+    const char *item = batch_item(b, at, &len);
+    const char *before_item = batch_item(b, at - 1, &before_len);
+    return order_compare(m->options.order, before_item, before_len, item, len) > 0;
+}
+
+static inline uint64_t norm_of(const struct merge *m, const struct batch *b, uint32_t i)
+{
+    size_t len;
+    const char *item = batch_item(b, i, &len);
+    return order_norm(m->options.order, item, len, 0);
+}
+
+/* ---- the next batch of a stream ---------------------------------------------------------------------------------- */
+
+/* Takes the next batch of a stream whose front is used up. STREAM_BATCH: its front is an item again. */
+static enum stream_next refill(struct merge *m, size_t i)
+{
+    struct front *f = &m->fronts[i];
+    bool had_batch = f->batch != NULL;
+    if (had_batch) {
+        stream_return(m->streams[i], f->batch);
+        f->batch = NULL;
+        fetch_consumed(m->fetch, i);
+    }
+    enum stream_next what = stream_next(m->streams[i], &f->batch, &f->from, &f->number);
+    if (what != STREAM_BATCH) return what;
+    uint64_t before = f->norm;
+    f->next = f->from;
+    f->norm = norm_of(m, f->batch, f->next);
+    if (f->from > 0 && f->norm <= before && falls(m, f->batch, f->next, before, f->norm)) {
+        report_unsorted(m, i, f->next);
+        return STREAM_FAULT;
+    }
+    return STREAM_BATCH;
+}
+
+/* Every stream must show its first item before the smallest is known. */
+static enum stream_next begin_streams(struct merge *m)
+{
+    for (; m->begun < m->n; m->begun++) {
+        enum stream_next what = refill(m, m->begun);
+        if (what == STREAM_WAIT || what == STREAM_FAULT) {
+            m->waits_for = m->begun;
+            return what;
+        }
+        if (what == STREAM_BATCH) heap_push(m->heap, m->fronts[m->begun].norm, (uint32_t)m->begun);
+    }
+    return STREAM_BATCH;
+}
+
+/* ---- runs -------------------------------------------------------------------------------------------------------- */
+
+/* How far the top's stream can be followed: the first item from f->next on that does not come before the second smallest
+ * entry, at most `most` items and bytes away. Leaves f->next and f->norm at that item, or f->next at the end of the batch.
+ * False: the item at f->next is out of order. */
+static bool follow(struct merge *m, struct heap_entry top, uint64_t most, size_t most_bytes)
+{
+    struct front *f = &m->fronts[top.stream];
+    const struct batch *b = f->batch;
+    struct heap_entry second = {UINT64_MAX, UINT32_MAX};
+    bool alone = !heap_second(m->heap, &second);
+    uint32_t start = f->next, i = start + 1;
+    uint32_t stop = most < b->count - start ? start + (uint32_t)most : b->count;
+    size_t begin = batch_start(b, start);
+    uint64_t norm = f->norm;
+    for (; i < b->count; i++) {
+        uint64_t before = norm;
+        norm = norm_of(m, b, i);
+        if (norm <= before && falls(m, b, i, before, norm)) {
+            f->next = i;
+            return false;
+        }
+        if (i >= stop || b->ends[i] - begin > most_bytes) break;
+        if (norm < second.key) continue;
+        if (norm > second.key && !alone) break;
+        f->next = i; /* where the heap's tie-break looks */
+        if (!alone && !heap_before(m->heap, (struct heap_entry){norm, top.stream}, second)) break;
+    }
+    f->next = i;
+    f->norm = norm;
+    return true;
+}
+
+static bool repeats_last(struct merge *m, const char *item, size_t len)
+{
+    uint64_t norm = order_norm(m->options.order, item, len, 0);
+    bool same = m->has_last && norm == m->last_norm &&
+                (norm_is_exact(norm) || order_compare(m->options.order, m->last.data, m->last.len, item, len) == 0);
+    if (same) return true;
+    m->last.len = 0;
+    buf_append(&m->last, item, len);
+    m->last_norm = norm;
+    m->has_last = true;
+    return false;
+}
+
+static void observe(struct merge *m, const struct batch *b, uint32_t from, uint32_t to)
+{
+    m->items += to - from;
+    if (m->options.observer) m->options.observer(m->options.observer_context, b, from, to);
+}
+
+static bool at_limit(const struct merge *m) { return m->options.has_limit && m->items >= m->options.limit; }
+
+static void write_singly(struct merge *m, size_t stream, const struct batch *b, uint32_t from, uint32_t to)
+{
+    const char *tag = stream_spec(m->streams[stream])->tag;
+    for (uint32_t i = from; i < to && !at_limit(m); i++) {
+        size_t len;
+        const char *item = batch_item(b, i, &len);
+        if (m->options.unique && repeats_last(m, item, len)) continue;
+        if (m->options.tag) {
+            sink_append(m->sink, tag, strlen(tag));
+            sink_append(m->sink, "\t", 1);
+        }
+        sink_append(m->sink, item, len + 1);
+        observe(m, b, i, i + 1);
+    }
+}
+
+/* Writes the run at the top. False: the stream turned out to be unsorted behind what was written. */
+static bool write_run(struct merge *m, uint64_t quota)
+{
+    struct heap_entry top = heap_top(m->heap);
+    struct front *f = &m->fronts[top.stream];
+    const struct batch *b = f->batch;
+    uint32_t from = f->next;
+    bool singly = m->options.tag || m->options.unique;
+    if (singly && quota > PIECE_ITEMS) quota = PIECE_ITEMS;
+    if (m->options.has_limit && quota > m->options.limit - m->items) quota = m->options.limit - m->items;
+    bool sorted = follow(m, top, quota, singly ? PIECE_BYTES : SIZE_MAX);
+    m->walked += f->next - from;
+    if (singly) {
+        write_singly(m, top.stream, b, from, f->next);
+    } else {
+        size_t begin = batch_start(b, from);
+        sink_append(m->sink, b->bytes + begin, batch_start(b, f->next) - begin);
+        observe(m, b, from, f->next);
+    }
+    if (!sorted) {
+        report_unsorted(m, top.stream, f->next);
+    } else if (f->next < b->count) {
+        heap_replace_top(m->heap, f->norm);
+    }
+    return sorted;
+}
+
+/* The top's stream has used up its batch: the next one, or its end. */
+static enum stream_next refill_top(struct merge *m)
+{
+    uint32_t stream = heap_top(m->heap).stream;
+    enum stream_next what = refill(m, stream);
+    m->waits_for = stream;
+    if (what == STREAM_BATCH) heap_replace_top(m->heap, m->fronts[stream].norm);
+    if (what == STREAM_END) heap_pop(m->heap);
+    return what;
+}
+
+static bool top_is_used_up(const struct merge *m)
+{
+    const struct front *f = &m->fronts[heap_top(m->heap).stream];
+    return !f->batch || f->next == f->batch->count;
+}
+
+enum merge_turn merge_turn(struct merge *m, uint64_t quota)
+{
+    uint64_t until = m->walked + quota;
+    enum stream_next what = begin_streams(m);
+    while (what != STREAM_WAIT && what != STREAM_FAULT) {
+        if (!sink_has_room(m->sink)) return MERGE_BLOCKED;
+        if (at_limit(m)) {
+            m->limited = heap_size(m->heap) > 0;
+            return MERGE_DONE;
+        }
+        if (heap_size(m->heap) == 0) return MERGE_DONE;
+        if (top_is_used_up(m)) {
+            what = refill_top(m);
+        } else if (m->walked >= until) {
+            return MERGE_MORE;
+        } else if (!write_run(m, until - m->walked)) {
+            return MERGE_FAILED;
+        }
+    }
+    return what == STREAM_WAIT ? MERGE_DRY : MERGE_FAILED;
+}

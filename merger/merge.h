@@ -1,0 +1,61 @@
+/*
+ * merge.h - streams → heap → sink: the merge itself. It knows no Redis and no event loop: it takes batches that have arrived
+ * and stops when it would have to wait.
+ *
+ * The heap holds one entry a stream, keyed with the normalised key of its first item not yet written. The top's stream is
+ * followed for as long as its items come before the second smallest entry: such a run is one piece of its block and goes to the
+ * sink as one piece. Every item is compared with its predecessor in the stream, so a list that is not sorted is found when it
+ * is read and never reaches the output unsorted.
+ *
+ * Equal keys keep the order of the streams, then of the items, as sort -s does.
+ */
+#ifndef NWM_MERGE_H
+#define NWM_MERGE_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "merger/fetch.h"
+#include "merger/sink.h"
+#include "merger/stream.h"
+#include "shared/order.h"
+
+struct merge;
+
+/* Sees everything that is written, in order: items from..to-1 of the batch. For --verify. */
+typedef void merge_observer(void *context, const struct batch *batch, uint32_t from, uint32_t to);
+
+struct merge_options {
+    const struct order *order;
+    bool unique; /* the first of equal keys only */
+    bool tag;    /* the stream's tag and a tab before each item */
+    bool has_limit;
+    uint64_t limit;
+    merge_observer *observer; /* or NULL */
+    void *observer_context;
+};
+
+/* Streams, sink and fetch stay the caller's and must outlive the merge. Order of the streams breaks ties. */
+struct merge *merge_new(struct stream **streams, size_t n, struct fetch *fetch, struct sink *sink,
+                        const struct merge_options *options);
+void merge_free(struct merge *m);
+
+enum merge_turn {
+    MERGE_MORE,    /* it could go on: the quota was used up */
+    MERGE_DRY,     /* it needs a batch that is not here: merge_waits_for() */
+    MERGE_BLOCKED, /* the sink is full */
+    MERGE_DONE,    /* everything is in the sink, or the limit is reached */
+    MERGE_FAILED,  /* a stream failed: its fault is the stream's, and nothing of it after the fault was written */
+};
+
+/* Merges at most `quota` items. Short turns keep the sockets served (unbounded ones: 180 ns an item against 146). */
+enum merge_turn merge_turn(struct merge *m, uint64_t quota);
+/* The stream a dry merge waits for. */
+size_t merge_waits_for(const struct merge *m);
+/* Items written. */
+uint64_t merge_items(const struct merge *m);
+/* Did the limit end it, with items left? */
+bool merge_is_limited(const struct merge *m);
+
+#endif

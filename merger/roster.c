@@ -1,0 +1,597 @@
+#include "merger/roster.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "merger/look.h"
+#include "merger/wakeup.h"
+#include "shared/log.h"
+#include "shared/mem.h"
+#include "shared/stop.h"
+
+enum { LOOK_EVERY_MS = 1000 };
+
+struct server {
+    struct endpoint *endpoint;
+    struct conn *conn;
+    struct wakeup *wakeup; /* only while something is waited for */
+};
+
+struct roster {
+    const struct options *options;
+    struct server *servers;
+    size_t server_count;
+    struct member *members;
+    size_t count;
+    int64_t now_s;   /* Redis TIME at the start */
+    int64_t since_s; /* loads that began before are not there yet */
+    int64_t progress_ms; /* clock_ms() when something last moved */
+};
+
+static char *client_name(const struct options *o) { return mem_printf("nwm-merger:%s", o->job); }
+
+/* ---- members ----------------------------------------------------------------------------------------------------- */
+
+static struct member *add_member(struct roster *r, const char *id, bool is_plain)
+{
+    r->members = mem_array(r->members, r->count + 1, sizeof *r->members);
+    struct member *m = &r->members[r->count++];
+    *m = (struct member){.id = mem_strdup(id), .is_plain = is_plain, .lease_left_ms = -1};
+    m->name = is_plain ? mem_strdup(id) : mem_printf("%s:%s", r->options->job, id);
+    return m;
+}
+
+static void free_member(struct member *m)
+{
+    free(m->name);
+    free(m->id);
+    manifest_fini(&m->manifest);
+    fault_free(m->fault);
+}
+
+static struct member *find_member(struct roster *r, const char *id)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (!r->members[i].is_plain && strcmp(r->members[i].id, id) == 0) return &r->members[i];
+    return NULL;
+}
+
+/* Only the lists named take part when nothing else was asked for. */
+static bool wants_datasets(const struct options *o)
+{
+    return o->list_count == 0 || o->job_is_given || o->id_count > 0 || o->workers > 0;
+}
+
+static struct fault *about_server(struct fault *f, const struct server *s)
+{
+    return f ? fault_frame(f, "ask %s", endpoint_name(s->endpoint)) : NULL;
+}
+
+/* The strings of a set. Appended to *texts; foreign ones that are no valid names are left out. */
+static struct fault *read_set(struct server *s, const char *key, char ***texts, size_t *n)
+{
+    redisReply *reply;
+    struct fault *fault = conn_ask(s->conn, &reply, "SMEMBERS", key, NULL);
+    if (fault) return about_server(fault, s);
+    for (size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
+        const redisReply *e = reply->element[i];
+        if (e->type != REDIS_REPLY_STRING || strlen(e->str) != e->len || !dataset_name_is_valid(e->str)) continue;
+        *texts = mem_array(*texts, *n + 1, sizeof **texts);
+        (*texts)[(*n)++] = mem_strdup(e->str);
+    }
+    freeReplyObject(reply);
+    return NULL;
+}
+
+static void free_texts(char **texts, size_t n)
+{
+    for (size_t i = 0; i < n; i++) free(texts[i]);
+    free(texts);
+}
+
+/* Sorted, each once. Returns how many are left. */
+static size_t sort_unique(char **texts, size_t n)
+{
+    if (n == 0) return 0;
+    dataset_sort_ids(texts, n);
+    size_t kept = 1;
+    for (size_t i = 1; i < n; i++) {
+        if (strcmp(texts[i], texts[kept - 1]) == 0) {
+            free(texts[i]);
+        } else {
+            texts[kept++] = texts[i];
+        }
+    }
+    return kept;
+}
+
+struct fault *roster_jobs(struct roster *r, char ***jobs, size_t *n)
+{
+    char *key = dataset_jobs_key(r->options->prefix);
+    struct fault *fault = NULL;
+    *jobs = NULL;
+    *n = 0;
+    for (size_t i = 0; i < r->server_count && !fault; i++) fault = read_set(&r->servers[i], key, jobs, n);
+    *n = sort_unique(*jobs, *n);
+    free(key);
+    return fault;
+}
+
+static struct fault *no_datasets(struct roster *r)
+{
+    char **jobs;
+    size_t n;
+    struct fault *fault = roster_jobs(r, &jobs, &n);
+    if (fault) return fault;
+    struct buf list = {0};
+    for (size_t i = 0; i < n && i < 20; i++) buf_printf(&list, "%s%s", i ? ", " : "", jobs[i]);
+    if (n > 20) buf_printf(&list, " and %zu more", n - 20);
+    fault = fault_new(FAULT_NO_DATASETS, "job %s has no datasets on %s%s; %s%s", r->options->job,
+                      endpoint_name(r->servers[0].endpoint), r->server_count > 1 ? " or the other servers" : "",
+                      n ? "jobs there: " : "there are no jobs at all", buf_text(&list));
+    buf_free(&list);
+    free_texts(jobs, n);
+    return fault;
+}
+
+/* The ids of the job on all servers; with -w also those that joined since the last call. */
+static struct fault *read_ids(struct roster *r)
+{
+    char *key = dataset_set_key(r->options->prefix, r->options->job);
+    char **ids = NULL;
+    size_t n = 0;
+    struct fault *fault = NULL;
+    for (size_t i = 0; i < r->server_count && !fault; i++) fault = read_set(&r->servers[i], key, &ids, &n);
+    n = sort_unique(ids, n);
+    for (size_t i = 0; i < n && !fault; i++)
+        if (!find_member(r, ids[i])) add_member(r, ids[i], false);
+    free_texts(ids, n);
+    free(key);
+    return fault;
+}
+
+static size_t count_datasets(const struct roster *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->count; i++) n += !r->members[i].is_plain;
+    return n;
+}
+
+static struct fault *check_count(const struct roster *r)
+{
+    size_t n = count_datasets(r);
+    if (r->options->workers == 0 || n <= r->options->workers) return NULL;
+    struct buf ids = {0};
+    for (size_t i = 0, shown = 0; i < r->count && shown < 40; i++)
+        if (!r->members[i].is_plain) buf_printf(&ids, "%s%s", shown++ ? " " : "", r->members[i].id);
+    struct fault *fault = fault_new(FAULT_WRONG_COUNT,
+                                    "job %s has %zu datasets where -w says %zu: %s; name the ids to merge, or remove what "
+                                    "does not belong with nwm-worker --drop",
+                                    r->options->job, n, r->options->workers, buf_text(&ids));
+    buf_free(&ids);
+    return fault;
+}
+
+static struct fault *find_members(struct roster *r)
+{
+    const struct options *o = r->options;
+    if (wants_datasets(o)) {
+        for (size_t i = 0; i < o->id_count; i++) add_member(r, o->ids[i], false);
+        struct fault *fault = o->id_count == 0 ? read_ids(r) : NULL;
+        if (!fault) fault = check_count(r);
+        if (!fault && r->count == 0 && o->workers == 0) fault = no_datasets(r);
+        if (fault) return fault;
+    }
+    for (size_t i = 0; i < o->list_count; i++) add_member(r, o->lists[i], true);
+    return NULL;
+}
+
+/* With -w, datasets join while they are waited for; ids sort, so the members have to be sorted again. */
+static void sort_members(struct roster *r)
+{
+    size_t n = 0;
+    char **ids = mem_array(NULL, r->count + 1, sizeof *ids);
+    struct member *sorted = mem_array(NULL, r->count + 1, sizeof *sorted);
+    for (size_t i = 0; i < r->count; i++)
+        if (!r->members[i].is_plain) ids[n++] = r->members[i].id;
+    dataset_sort_ids(ids, n);
+    for (size_t i = 0; i < n; i++) sorted[i] = *find_member(r, ids[i]);
+    for (size_t i = 0, at = n; i < r->count; i++)
+        if (r->members[i].is_plain) sorted[at++] = r->members[i];
+    memcpy(r->members, sorted, r->count * sizeof *sorted);
+    free(sorted);
+    free(ids);
+}
+
+/* ---- what a look means ------------------------------------------------------------------------------------------- */
+
+static bool is_decided(const struct member *m) { return m->ready || m->fault; }
+
+static bool is_stale(const struct roster *r, const struct member *m)
+{
+    return r->options->has_since && m->manifest.started < r->since_s;
+}
+
+/* A dataset that is loading, and nobody holds its lease: in two looks one lease apart, its worker is lost. */
+static void judge_leaseless(struct member *m)
+{
+    int64_t now = clock_ms();
+    if (m->leaseless_since == 0) m->leaseless_since = now;
+    if (now - m->leaseless_since < m->manifest.lease_ms) return;
+    char *worker = manifest_worker(&m->manifest);
+    m->fault = fault_new(FAULT_WORKER_LOST,
+                         "its worker %s is gone: the load began and its lease of %g s has run out; load it again with nwm-worker",
+                         worker, (double)m->manifest.lease_ms / 1000);
+    fault_about(m->fault, "%s", m->name);
+    fault_origin(m->fault, "worker %s, run %" PRIu64, worker, m->manifest.run);
+    free(worker);
+}
+
+static void judge(struct roster *r, struct member *m)
+{
+    bool waits_for_another = r->options->workers > 0 || r->options->has_since;
+    if (m->manifest.state != DATASET_LOADING || m->lease_left_ms >= 0) m->leaseless_since = 0;
+    if (m->found && is_stale(r, m)) return;
+    switch (m->manifest.state) {
+    case DATASET_READY:
+        m->ready = true;
+        r->progress_ms = clock_ms();
+        break;
+    case DATASET_FAILED:
+        m->fault = manifest_fault(&m->manifest, r->options->job, m->id);
+        break;
+    case DATASET_LOADING:
+        if (m->lease_left_ms >= 0) {
+            r->progress_ms = clock_ms();
+        } else {
+            judge_leaseless(m);
+        }
+        break;
+    case DATASET_CONSUMED:
+        if (!waits_for_another)
+            m->fault = fault_about(fault_new(FAULT_CONSUMED, "run %" PRIu64 " was consumed; load it again", m->manifest.run),
+                                   "%s", m->name);
+        break;
+    case DATASET_MISSING:
+    case DATASET_DROPPED: break;
+    }
+}
+
+struct fault *roster_look(struct roster *r)
+{
+    struct fault *fault = NULL;
+    if (r->options->workers > 0 && r->options->id_count == 0) {
+        fault = read_ids(r);
+        if (!fault) fault = check_count(r);
+    }
+    for (size_t i = 0; i < r->server_count && !fault; i++) {
+        struct server *s = &r->servers[i];
+        fault = about_server(look_at_datasets(s->conn, i, r->options, r->members, r->count), s);
+    }
+    for (size_t i = 0; i < r->count && !fault; i++) {
+        struct member *m = &r->members[i];
+        if (!m->is_plain && !is_decided(m)) judge(r, m);
+    }
+    return fault;
+}
+
+static struct fault *look_at_all_lists(struct roster *r, bool watch)
+{
+    struct fault *fault = NULL;
+    for (size_t i = 0; i < r->server_count && !fault; i++)
+        fault = about_server(look_at_lists(r->servers[i].conn, i, watch, r->members, r->count), &r->servers[i]);
+    for (size_t i = 0; i < r->count && !fault; i++) {
+        struct member *m = &r->members[i];
+        if (!m->is_plain || m->fault) continue;
+        m->ready = m->found;
+        if (!m->found) m->fault = fault_about(fault_new(FAULT_VANISHED, "there is no list of this name"), "%s", m->name);
+    }
+    return fault;
+}
+
+/* ---- waiting ----------------------------------------------------------------------------------------------------- */
+
+static const struct member *first_wrong(const struct roster *r)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (r->members[i].fault) return &r->members[i];
+    return NULL;
+}
+
+static bool all_ready(const struct roster *r)
+{
+    if (r->options->workers > count_datasets(r) && wants_datasets(r->options)) return false;
+    for (size_t i = 0; i < r->count; i++)
+        if (!r->members[i].is_plain && !r->members[i].ready) return false;
+    return true;
+}
+
+/* A member's fault on its way to the user: the member keeps none. */
+static struct fault *take_fault(struct roster *r)
+{
+    struct member *m = (struct member *)first_wrong(r);
+    struct fault *fault = m->fault;
+    m->fault = NULL;
+    return fault;
+}
+
+static const char *why_waiting(const struct roster *r, const struct member *m)
+{
+    if (!m->found) return "not there";
+    if (is_stale(r, m)) return "older than --since";
+    if (m->manifest.state != DATASET_LOADING) return dataset_state_name(m->manifest.state);
+    return m->lease_left_ms >= 0 ? "loading" : "loading, but its worker holds no lease";
+}
+
+static struct fault *timed_out(const struct roster *r)
+{
+    struct buf list = {0};
+    size_t missing = 0;
+    for (size_t i = 0; i < r->count; i++) {
+        const struct member *m = &r->members[i];
+        if (m->ready || m->is_plain || missing++ >= 20) continue;
+        buf_printf(&list, "%s%s (%s)", list.len ? ", " : "", m->name, why_waiting(r, m));
+    }
+    if (missing > 20) buf_printf(&list, " and %zu more", missing - 20);
+    size_t known = count_datasets(r);
+    if (r->options->workers > known)
+        buf_printf(&list, "%s%zu of the %zu of -w have not shown up", list.len ? "; " : "", r->options->workers - known,
+                   r->options->workers);
+    struct fault *fault = fault_new(FAULT_TIMEOUT, "job %s is not ready%s: %s", r->options->job,
+                                    r->options->wait_ms ? " and nothing moved for the time of --wait" : " (--wait 0)",
+                                    buf_text(&list));
+    buf_free(&list);
+    return fault;
+}
+
+static void subscribe(struct roster *r)
+{
+    char *name = client_name(r->options);
+    char *channel = dataset_events_channel(r->options->prefix, r->options->job);
+    for (size_t i = 0; i < r->server_count; i++) {
+        struct server *s = &r->servers[i];
+        if (!s->wakeup) s->wakeup = wakeup_new(s->endpoint, name, channel, r->options->timeout_ms);
+    }
+    free(channel);
+    free(name);
+}
+
+static void unsubscribe(struct roster *r)
+{
+    for (size_t i = 0; i < r->server_count; i++) {
+        wakeup_free(r->servers[i].wakeup);
+        r->servers[i].wakeup = NULL;
+    }
+}
+
+/* Until an event, a signal, or the time for the next look. */
+static struct fault *wait_for_event(struct roster *r, int64_t most_ms)
+{
+    struct pollfd *fds = mem_zalloc((r->server_count + 1) * sizeof *fds);
+    fds[0] = (struct pollfd){.fd = stop_fd(), .events = POLLIN};
+    for (size_t i = 0; i < r->server_count; i++) {
+        struct wakeup *w = r->servers[i].wakeup;
+        fds[i + 1] = (struct pollfd){.fd = w ? wakeup_fd(w) : -1, .events = POLLIN};
+    }
+    poll(fds, r->server_count + 1, (int)most_ms);
+    for (size_t i = 0; i < r->server_count; i++) {
+        struct server *s = &r->servers[i];
+        if (!fds[i + 1].revents || wakeup_drain(s->wakeup)) continue;
+        wakeup_free(s->wakeup);
+        s->wakeup = NULL;
+    }
+    free(fds);
+    return stop_signal() ? fault_new(FAULT_INTERRUPTED, "interrupted while waiting for the datasets") : NULL;
+}
+
+static int64_t time_left(const struct roster *r)
+{
+    if (r->options->wait_ms == FOREVER) return INT64_MAX;
+    return r->progress_ms + r->options->wait_ms - clock_ms();
+}
+
+static void tell_waiting(const struct roster *r)
+{
+    size_t ready = 0;
+    for (size_t i = 0; i < r->count; i++) ready += !r->members[i].is_plain && r->members[i].ready;
+    size_t of = r->options->workers > count_datasets(r) ? r->options->workers : count_datasets(r);
+    char *line = mem_printf("waiting: %zu of %zu datasets ready", ready, of);
+    if (log_is_terminal()) log_progress(line);
+    free(line);
+}
+
+static struct fault *wait_for_datasets(struct roster *r)
+{
+    r->progress_ms = clock_ms();
+    struct fault *fault = roster_look(r);
+    while (!fault && !first_wrong(r) && !all_ready(r)) {
+        int64_t left = time_left(r);
+        if (left <= 0 || r->options->wait_ms == 0) return timed_out(r);
+        subscribe(r); /* before the look that decides, so that no event falls between */
+        tell_waiting(r);
+        if ((fault = roster_look(r)) != NULL || first_wrong(r) || all_ready(r)) break;
+        fault = wait_for_event(r, left < LOOK_EVERY_MS ? left : LOOK_EVERY_MS);
+        if (!fault) fault = roster_look(r);
+    }
+    unsubscribe(r);
+    return fault;
+}
+
+struct fault *roster_wait(struct roster *r)
+{
+    struct fault *fault = wait_for_datasets(r);
+    if (fault) return fault;
+    if (!first_wrong(r)) fault = look_at_all_lists(r, true);
+    if (fault) return fault;
+    if (first_wrong(r)) return take_fault(r);
+    if (r->options->id_count == 0) sort_members(r);
+    return NULL;
+}
+
+/* ---- opening ----------------------------------------------------------------------------------------------------- */
+
+static struct fault *read_clock(struct roster *r)
+{
+    redisReply *reply;
+    struct fault *fault = conn_ask(r->servers[0].conn, &reply, "TIME", NULL);
+    if (fault) return about_server(fault, &r->servers[0]);
+    if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && reply->element[0]->str)
+        r->now_s = strtoll(reply->element[0]->str, NULL, 10);
+    freeReplyObject(reply);
+    const struct options *o = r->options;
+    r->since_s = o->since_is_ago ? r->now_s - o->since_s : o->since_s;
+    return NULL;
+}
+
+struct fault *roster_connect(const struct options *o, struct roster **out)
+{
+    struct roster *r = mem_zalloc(sizeof *r);
+    *out = r;
+    r->options = o;
+    r->server_count = o->endpoint_count;
+    r->servers = mem_zalloc(r->server_count * sizeof *r->servers);
+    char *name = client_name(o);
+    struct fault *fault = NULL;
+    for (size_t i = 0; i < r->server_count && !fault; i++) {
+        r->servers[i].endpoint = o->endpoints[i];
+        fault = conn_open(o->endpoints[i], name, o->timeout_ms, &r->servers[i].conn);
+    }
+    free(name);
+    return fault ? fault : read_clock(r);
+}
+
+struct fault *roster_open(const struct options *o, struct roster **out)
+{
+    struct fault *fault = roster_connect(o, out);
+    if (!fault) fault = find_members(*out);
+    if (!fault) fault = look_at_all_lists(*out, false);
+    if (!fault && first_wrong(*out)) fault = take_fault(*out);
+    return fault;
+}
+
+void roster_free(struct roster *r)
+{
+    if (!r) return;
+    unsubscribe(r);
+    for (size_t i = 0; i < r->server_count; i++) conn_close(r->servers[i].conn);
+    for (size_t i = 0; i < r->count; i++) free_member(&r->members[i]);
+    free(r->members);
+    free(r->servers);
+    free(r);
+}
+
+size_t roster_size(const struct roster *r) { return r->count; }
+const struct member *roster_member(const struct roster *r, size_t i) { return &r->members[i]; }
+size_t roster_servers(const struct roster *r) { return r->server_count; }
+struct conn *roster_conn(struct roster *r, size_t server) { return r->servers[server].conn; }
+int64_t roster_now(const struct roster *r) { return r->now_s; }
+
+/* ---- what the merge needs ---------------------------------------------------------------------------------------- */
+
+static struct fault *orders_differ(const struct member *a, const struct member *b)
+{
+    return fault_new(FAULT_ORDER_CONFLICT, "%s is sorted by \"%s\" and %s by \"%s\"; datasets of one merge need one order",
+                     a->name, a->manifest.order, b->name, b->manifest.order);
+}
+
+struct fault *roster_order(const struct roster *r, struct order **out)
+{
+    const struct member *sealed = NULL;
+    const char *asked = order_is_given(r->options->order) ? order_text(r->options->order) : NULL;
+    for (size_t i = 0; i < r->count; i++) {
+        const struct member *m = &r->members[i];
+        if (m->is_plain || !m->manifest.order) continue;
+        if (!sealed) sealed = m;
+        if (strcmp(m->manifest.order, sealed->manifest.order) != 0) return orders_differ(sealed, m);
+    }
+    if (sealed && asked && strcmp(sealed->manifest.order, asked) != 0)
+        return fault_new(FAULT_ORDER_CONFLICT,
+                         "%s was loaded sorted by \"%s\", and the command line says \"%s\"; leave the letters out, the "
+                         "merger adopts the order of the datasets",
+                         sealed->name, sealed->manifest.order, asked);
+    return order_parse(sealed ? sealed->manifest.order : order_text(r->options->order), out);
+}
+
+struct stream_spec roster_spec(const struct member *m)
+{
+    const struct manifest *f = &m->manifest;
+    return (struct stream_spec){
+        .name = m->name,
+        .tag = m->id,
+        .list = f->list,
+        .items = f->items,
+        .bytes = f->bytes,
+        .max_item = f->max_item,
+        .max_window = f->max_window,
+        .first = f->first,
+        .last = f->last,
+        .has_digest = f->has_digest,
+        .digest = f->digest,
+        .is_plain = m->is_plain,
+    };
+}
+
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
+
+static struct fault *check_length(const struct member *m, const redisReply *reply)
+{
+    struct fault *fault = reply_fault(reply, "LLEN");
+    if (!fault && reply->type != REDIS_REPLY_INTEGER) fault = fault_new(FAULT_PROTOCOL, "LLEN was not answered with a number");
+    if (!fault && (uint64_t)reply->integer != m->manifest.items) {
+        enum fault_kind kind = reply->integer == 0 ? FAULT_VANISHED : FAULT_CHANGED;
+        fault = fault_new(kind, "list %s has %lld items at the end of the merge, %" PRIu64 " when it was ready", m->manifest.list,
+                          reply->integer, m->manifest.items);
+    }
+    return fault ? fault_about(fault, "%s", m->name) : NULL;
+}
+
+static struct fault *check_lengths(struct roster *r, size_t server)
+{
+    struct conn *c = r->servers[server].conn;
+    struct fault *first = NULL;
+    for (size_t i = 0; i < r->count; i++)
+        if (r->members[i].server == server && r->members[i].manifest.items > 0)
+            conn_append_words(c, "LLEN", r->members[i].manifest.list, NULL);
+    for (size_t i = 0; i < r->count; i++) {
+        if (r->members[i].server != server || r->members[i].manifest.items == 0) continue;
+        redisReply *reply;
+        struct fault *fault = conn_reply(c, &reply);
+        if (fault) {
+            fault_free(first);
+            return about_server(fault, &r->servers[server]);
+        }
+        if (!first) first = check_length(&r->members[i], reply);
+        freeReplyObject(reply);
+    }
+    return first;
+}
+
+/* An empty transaction fails when something watched was touched since WATCH. */
+static struct fault *check_watched(struct roster *r, size_t server)
+{
+    bool watches = false;
+    for (size_t i = 0; i < r->count; i++) watches |= r->members[i].is_plain && r->members[i].server == server;
+    if (!watches) return NULL;
+    struct conn *c = r->servers[server].conn;
+    redisReply *reply;
+    struct fault *fault = conn_ask(c, &reply, "MULTI", NULL);
+    if (fault) return about_server(fault, &r->servers[server]);
+    freeReplyObject(reply);
+    fault = conn_ask(c, &reply, "EXEC", NULL);
+    if (fault) return about_server(fault, &r->servers[server]);
+    bool touched = reply->type == REDIS_REPLY_NIL;
+    freeReplyObject(reply);
+    return touched ? fault_new(FAULT_CHANGED, "a list named with --list was changed on %s while it was merged",
+                               endpoint_name(r->servers[server].endpoint))
+                   : NULL;
+}
+
+struct fault *roster_check_end(struct roster *r)
+{
+    struct fault *fault = NULL;
+    for (size_t i = 0; i < r->server_count && !fault; i++) fault = check_lengths(r, i);
+    for (size_t i = 0; i < r->server_count && !fault; i++) fault = check_watched(r, i);
+    return fault;
+}

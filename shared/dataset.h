@@ -58,8 +58,9 @@ struct manifest {
     char *list, *token, *order, *source;
     int64_t lease_ms;
     uint64_t items, bytes, max_item;
-    /* Beyond contract 1, optional: the most bytes any DATASET_WINDOW consecutive items hold (all of them, if fewer); 0 when
-     * absent. It lets a merger size batches by what neighbours really weigh when one item is far larger than the rest. */
+    /* Beyond contract 1, optional: the most bytes any DATASET_WINDOW consecutive items hold (all of them, if fewer); 0
+     * when absent. It lets a merger size batches by what neighbours really weigh when one item is far larger than the
+     * rest. */
     uint64_t max_window;
     struct bytes first, last; /* at most DATASET_EDGE_MAX bytes each; data NULL when absent */
     bool has_digest;
@@ -71,9 +72,11 @@ struct manifest {
     int exit;
 };
 
-/* Reads the reply of HGETALL. Absent key: state DATASET_MISSING. A contract other than 1, an unknown state, a number that is
- * none, or a ready manifest without what readiness promises (list, items, …) is BadContract, naming the field.
- * The caller calls manifest_fini() in every case. */
+/* Reads the reply of HGETALL (an array, or RESP3's map). Absent key: state DATASET_MISSING. A contract other than 1, an
+ * unknown state, a number that is none, a loading manifest without run and token, a ready one without run, list, items,
+ * bytes and max_item or with numbers that contradict each other is BadContract, naming the field; a key that is no hash
+ * is WrongType. Fields it does not know are ignored: other makes may add some.
+ * The caller says what it is about (fault_about), and calls manifest_fini() in every case. */
 struct fault *manifest_read(struct manifest *m, const struct redisReply *reply) MUST_CHECK;
 void manifest_fini(struct manifest *m);
 

@@ -15,7 +15,15 @@
 #include <stdio.h>
 
 /* Exit codes (README, "Exit codes"). 128+n is a signal, re-raised. */
-enum { EXIT_DONE = 0, EXIT_DATA = 1, EXIT_REQUEST = 2, EXIT_PARTIAL = 3, EXIT_SOURCE = 4, EXIT_OUTPUT = 5, EXIT_TIMEOUT = 6 };
+enum {
+    EXIT_DONE = 0,
+    EXIT_DATA = 1,
+    EXIT_REQUEST = 2,
+    EXIT_PARTIAL = 3,
+    EXIT_SOURCE = 4,
+    EXIT_OUTPUT = 5,
+    EXIT_TIMEOUT = 6
+};
 
 #define FAULT_TABLE(X)                                                                                                 \
     X(FAULT_UNSORTED, "Unsorted", EXIT_DATA)                                                                           \

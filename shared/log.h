@@ -22,7 +22,9 @@ void log_note(const char *format, ...) PRINTF_LIKE(1, 2);
 /* Always. */
 void log_fault(const struct fault *f);
 
-/* The line at the bottom of a terminal: each call replaces the last; NULL clears it. Where standard error is no
+/* All three end the line themselves and escape what could play tricks on a terminal, newlines too (buf_escape).
+ *
+ * The line at the bottom of a terminal: each call replaces the last; NULL clears it. Where standard error is no
  * terminal, each is a line of its own (the caller paces them). Silent with --quiet. */
 void log_progress(const char *line);
 bool log_is_terminal(void);

@@ -13,8 +13,8 @@ enum { EXIT_NO_MEMORY = 2, QUOTE_MOST = 80 };
 static _Noreturn void out_of_memory(size_t size, const char *file, int line)
 {
     char text[512];
-    int n = snprintf(text, sizeof text, "%.128s: out of memory: %zu bytes at %.256s:%d\n", program_invocation_short_name,
-                     size, file, line);
+    int n = snprintf(text, sizeof text, "%.128s: out of memory: %zu bytes at %.256s:%d\n",
+                     program_invocation_short_name, size, file, line);
     if (n > 0 && write(STDERR_FILENO, text, (size_t)n) < 0) _exit(EXIT_NO_MEMORY);
     _exit(EXIT_NO_MEMORY);
 }
@@ -108,7 +108,8 @@ void buf_printf(struct buf *b, const char *format, ...)
     free(text);
 }
 
-/* The length of the well-formed UTF-8 sequence at s (Unicode 15, table 3-7), its code point in *point; 0 if there is none. */
+/* The length of the well-formed UTF-8 sequence at s (Unicode 15, table 3-7), 0 if there is none; its code point goes to
+ * *point. */
 static size_t utf8_length(const unsigned char *s, size_t len, uint32_t *point)
 {
     static const uint32_t least[] = {0, 0, 0x80, 0x800, 0x10000};
@@ -125,8 +126,8 @@ static size_t utf8_length(const unsigned char *s, size_t len, uint32_t *point)
     return n;
 }
 
-/* What does something to a terminal instead of showing: C0 and C1 controls, line and paragraph separators, and the marks
- * that turn the direction of what follows. */
+/* What does something to a terminal instead of showing: C0 and C1 controls, line and paragraph separators, and the
+ * marks that turn the direction of what follows. */
 static bool is_trick(uint32_t point)
 {
     return point < 0x20 || (point >= 0x7f && point < 0xa0) || point == 0x61c || point == 0x200e || point == 0x200f ||

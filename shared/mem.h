@@ -52,8 +52,8 @@ void buf_printf(struct buf *b, const char *format, ...) __attribute__((format(pr
 /* Text of others, made safe to print: what is not valid UTF-8 and what does something to a terminal instead of showing
  * (control bytes, newlines too, and marks of direction) becomes \xNN; the rest stays as it is. */
 void buf_escape(struct buf *b, const char *data, size_t len);
-/* A readable form of bytes for people: at most `most` bytes of it (never half a character), escaped like buf_escape, quotes
- * around, a backslash before quotes and backslashes, "…" behind the quotes where it was cut. */
+/* A readable form of bytes for people: at most `most` bytes of it (never half a character), escaped like buf_escape,
+ * quotes around, a backslash before quotes and backslashes, "…" behind the quotes where it was cut. */
 void buf_quote(struct buf *b, const char *data, size_t len, size_t most);
 /* A NUL behind the content (not counted); returns the content as a string. */
 const char *buf_text(struct buf *b);

@@ -1,0 +1,41 @@
+#include "shared/digest.h"
+
+#include <string.h>
+
+/* All of xxHash is compiled in here: a call into the library costs more than the hash of a short item. */
+#define XXH_INLINE_ALL
+#include <xxhash.h>
+
+void digest_add_item(struct digest *d, const char *item, size_t len)
+{
+    XXH128_hash_t hash = XXH3_128bits(item, len);
+    digest_add(d, &(struct digest){.high = hash.high64, .low = hash.low64});
+}
+
+void digest_add(struct digest *d, const struct digest *other)
+{
+    d->high += other->high + __builtin_add_overflow(d->low, other->low, &d->low);
+}
+
+bool digest_equal(const struct digest *a, const struct digest *b) { return a->high == b->high && a->low == b->low; }
+
+void digest_text(const struct digest *d, char text[DIGEST_TEXT])
+{
+    const uint64_t halves[] = {d->high, d->low};
+    for (int i = 0; i < DIGEST_TEXT - 1; i++) text[i] = "0123456789abcdef"[halves[i / 16] >> (60 - 4 * (i % 16)) & 15];
+    text[DIGEST_TEXT - 1] = '\0';
+}
+
+bool digest_parse(const char *text, struct digest *out)
+{
+    static const char digits[] = "0123456789abcdef";
+    uint64_t halves[2] = {0};
+    for (int i = 0; i < DIGEST_TEXT - 1; i++) {
+        const char *digit = text[i] ? strchr(digits, text[i]) : NULL;
+        if (!digit) return false;
+        halves[i / 16] = halves[i / 16] << 4 | (uint64_t)(digit - digits);
+    }
+    if (text[DIGEST_TEXT - 1]) return false;
+    *out = (struct digest){.high = halves[0], .low = halves[1]};
+    return true;
+}

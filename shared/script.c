@@ -1,0 +1,492 @@
+#include "shared/script.h"
+
+#include <inttypes.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/sha1.h"
+
+/*
+ * All scripts: KEYS[1] the manifest, KEYS[2] the lease; ARGV[1] the token, ARGV[2] the events' channel, ARGV[3] the id.
+ * The list is named by the manifest, or by its begin; a name that does not begin with the manifest's own is left alone.
+ *
+ * They answer an array: a word, then what belongs to it. "lost" HOLDER: the manifest has another token.
+ * Before Redis 5 effects were not replicated by themselves; replicate_commands() is then what allows TIME before a
+ * write.
+ */
+static const char prologue[] =
+    "if redis.replicate_commands then redis.replicate_commands() end\n"
+    "local function owned(list)\n"
+    "  local stem = KEYS[1] .. '.'\n"
+    "  return list and string.sub(list, 1, #stem) == stem\n"
+    "end\n"
+    "local function tell(state, run, items)\n"
+    "  redis.call('PUBLISH', ARGV[2], ARGV[3] .. ' ' .. state .. ' ' .. run .. ' ' .. items)\n"
+    "end\n";
+
+/* clang-format off */
+
+/* ARGV[4] lease ms, [5] nonce, [6] order, [7] source, [8] keep ms, [9] contract. HDEL comes first for a full Redis
+ * (script.h). */
+static const char begin_text[] =
+    "local holder = redis.call('GET', KEYS[2])\n"
+    "if holder and holder ~= ARGV[1] then return {'busy', holder, redis.call('PTTL', KEYS[2])} end\n"
+    "local old = redis.call('HMGET', KEYS[1], 'run', 'state', 'list', 'token', 'contract')\n"
+    "if old[4] == ARGV[1] then return {'begun', old[1], old[3]} end\n"
+    "if old[5] and old[5] ~= ARGV[9] then return {'contract', old[5]} end\n"
+    "redis.call('HDEL', KEYS[1], 'error')\n"
+    "if owned(old[3]) then\n"
+    "  if old[2] == 'ready' and tonumber(ARGV[8]) > 0 then\n"
+    "    local left = redis.call('PTTL', old[3])\n"
+    "    if left < 0 or left > tonumber(ARGV[8]) then redis.call('PEXPIRE', old[3], ARGV[8]) end\n"
+    "  else\n"
+    "    redis.call('UNLINK', old[3])\n"
+    "  end\n"
+    "end\n"
+    "local run = string.format('%.0f', (tonumber(old[1]) or 0) + 1)\n"
+    "local list = KEYS[1] .. '.' .. run .. '.' .. ARGV[5]\n"
+    "redis.call('DEL', KEYS[1])\n"
+    "redis.call('HSET', KEYS[1], 'contract', ARGV[9], 'state', 'loading', 'run', run, 'list', list, 'token', ARGV[1],\n"
+    "  'lease', ARGV[4], 'order', ARGV[6], 'source', ARGV[7], 'started', redis.call('TIME')[1])\n"
+    "redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[4])\n"
+    "tell('loading', run, '0')\n"
+    "return {'begun', run, list}\n";
+
+/* ARGV[4] lease ms, [5] the list's expiry in ms. */
+static const char heartbeat_text[] =
+    "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'list')\n"
+    "if now[1] ~= ARGV[1] then return {'lost', now[1] or ''} end\n"
+    "if now[2] ~= 'loading' then return {'state', now[2] or ''} end\n"
+    "local holder = redis.call('GET', KEYS[2])\n"
+    "if holder and holder ~= ARGV[1] then return {'lost', holder} end\n"
+    "if owned(now[3]) then redis.call('PEXPIRE', now[3], ARGV[5]) end\n"
+    "redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[4])\n"
+    "return {'ok'}\n";
+
+/* ARGV[4] ttl ms or 0, [5] items, [6…] fields and values. */
+static const char ready_text[] =
+    "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'list', 'run')\n"
+    "if now[1] ~= ARGV[1] then return {'lost', now[1] or ''} end\n"
+    "if now[2] == 'ready' then return {'ok'} end\n"
+    "if now[2] ~= 'loading' or not owned(now[3]) then return {'state', now[2] or ''} end\n"
+    "local items = redis.call('LLEN', now[3])\n"
+    "if items ~= tonumber(ARGV[5]) then return {'length', items} end\n"
+    "redis.call('PERSIST', now[3])\n"
+    "redis.call('HSET', KEYS[1], 'state', 'ready', 'items', ARGV[5], 'finished', redis.call('TIME')[1],\n"
+    "  unpack(ARGV, 6))\n"
+    "if tonumber(ARGV[4]) > 0 then\n"
+    "  redis.call('PEXPIRE', now[3], ARGV[4])\n"
+    "  redis.call('PEXPIRE', KEYS[1], ARGV[4])\n"
+    "end\n"
+    "redis.call('DEL', KEYS[2])\n"
+    "tell('ready', now[4], ARGV[5])\n"
+    "return {'ok'}\n";
+
+/* ARGV[4] items, [5…] fields and values. UNLINK comes first: it makes room, and a full Redis then takes the rest. */
+static const char fail_text[] =
+    "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'list', 'run')\n"
+    "if now[1] ~= ARGV[1] then return {'lost', now[1] or ''} end\n"
+    "if now[2] == 'failed' then return {'ok'} end\n"
+    "if now[2] ~= 'loading' then return {'state', now[2] or ''} end\n"
+    "if owned(now[3]) then redis.call('UNLINK', now[3]) end\n"
+    "if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end\n"
+    "redis.call('HDEL', KEYS[1], 'error')\n"
+    "redis.call('HSET', KEYS[1], 'state', 'failed', 'items', ARGV[4], 'finished', redis.call('TIME')[1],\n"
+    "  unpack(ARGV, 5))\n"
+    "tell('failed', now[4], ARGV[4])\n"
+    "return {'ok'}\n";
+
+/* ARGV[4] is 1 when forced. LLEN is asked with pcall: what stands under the list's name may be anything by now. */
+static const char drop_text[] =
+    "local holder = redis.call('GET', KEYS[2])\n"
+    "if holder and ARGV[4] ~= '1' then return {'busy', holder, redis.call('PTTL', KEYS[2])} end\n"
+    "local now = redis.call('HMGET', KEYS[1], 'run', 'bytes', 'list')\n"
+    "if not holder and redis.call('EXISTS', KEYS[1]) == 0 then return {'nothing'} end\n"
+    "local items, list = 0, ''\n"
+    "if owned(now[3]) then\n"
+    "  local n = redis.pcall('LLEN', now[3])\n"
+    "  if type(n) == 'number' then items = n end\n"
+    "  list = now[3]\n"
+    "  redis.call('UNLINK', list)\n"
+    "end\n"
+    "redis.call('UNLINK', KEYS[1], KEYS[2])\n"
+    "tell('dropped', now[1] or '0', string.format('%.0f', items))\n"
+    "return {'dropped', now[1] or '0', items, now[2] or '0', list}\n";
+
+/* clang-format on */
+
+struct script {
+    const char *name, *text;
+};
+static const struct script begin = {"begin", begin_text}, heartbeat = {"heartbeat", heartbeat_text},
+                           ready = {"ready", ready_text}, fail = {"fail", fail_text}, drop = {"drop", drop_text};
+
+/* ---- the claim ---- */
+
+static char *own_token(const char *nonce)
+{
+    char host[256];
+    if (gethostname(host, sizeof host) != 0) strcpy(host, "unknown");
+    host[sizeof host - 1] = '\0';
+    return mem_printf("%s:%ld:%s", host, (long)getpid(), nonce);
+}
+
+void claim_init(struct claim *c, const char *prefix, const char *job, const char *id, int64_t lease_ms)
+{
+    *c = (struct claim){.lease_ms = lease_ms};
+    c->job = mem_strdup(job);
+    c->id = mem_strdup(id);
+    c->jobs = dataset_jobs_key(prefix);
+    c->set = dataset_set_key(prefix, job);
+    c->manifest = dataset_manifest_key(prefix, job, id);
+    c->lease = dataset_lease_key(prefix, job, id);
+    c->channel = dataset_events_channel(prefix, job);
+    dataset_nonce(c->nonce);
+    c->token = own_token(c->nonce);
+}
+
+void claim_fini(struct claim *c)
+{
+    char *owned[] = {c->job, c->id, c->jobs, c->set, c->manifest, c->lease, c->channel, c->token, c->list};
+    for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
+    *c = (struct claim){0};
+}
+
+int64_t claim_list_expiry_ms(const struct claim *c) { return c->lease_ms * 10; }
+
+char *claim_holder(const char *token)
+{
+    const char *nonce = strrchr(token, ':');
+    return nonce && nonce != token ? mem_strndup(token, (size_t)(nonce - token))
+                                   : mem_strdup(*token ? token : "somebody");
+}
+
+/* ---- running a script ---- */
+
+/* The words of one EVALSHA: fixed ones first, then what each script adds. Numbers are printed into `numbers`. */
+struct words {
+    const char *argv[48];
+    size_t lens[48], count;
+    char numbers[16][24];
+    size_t numbers_used;
+};
+enum { WORD_COMMAND, WORD_SCRIPT };
+
+static void add_bytes(struct words *w, const char *data, size_t len)
+{
+    w->argv[w->count] = data;
+    w->lens[w->count++] = len;
+}
+
+static void add(struct words *w, const char *text) { add_bytes(w, text, strlen(text)); }
+
+static void add_number(struct words *w, uint64_t n)
+{
+    char *text = w->numbers[w->numbers_used++];
+    snprintf(text, sizeof w->numbers[0], "%" PRIu64, n);
+    add(w, text);
+}
+
+static void words_begin(struct words *w, const struct claim *c)
+{
+    w->count = w->numbers_used = 0;
+    const char *fixed[] = {"EVALSHA", "", "2", c->manifest, c->lease, c->token, c->channel, c->id};
+    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) add(w, fixed[i]);
+}
+
+static struct fault *send_words(struct conn *conn, const struct words *w, redisReply **reply)
+{
+    conn_append(conn, w->count, w->argv, w->lens);
+    return conn_reply(conn, reply);
+}
+
+static bool is_error(const redisReply *reply, const char *code)
+{
+    return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, code, strlen(code)) == 0;
+}
+
+/* Redis 5 and 6 wrap the error of a command in a script: "ERR Error running script (call to f_…): @user_script:9:
+ * WRONGTYPE …", sometimes twice and with a '-' before the code. This finds the inner one, which says what happened on
+ * every version. */
+static const char *inner_error(const char *text)
+{
+    const char *inner = text;
+    for (const char *p = text; (p = strstr(p, "@user_script:")) != NULL;) {
+        p += strlen("@user_script:");
+        const char *end = p + strspn(p, " 0123456789");
+        if (end[0] == ':' && end[1] == ' ' && end[2] != '\0') inner = end + 2;
+    }
+    return inner[0] == '-' ? inner + 1 : inner;
+}
+
+static struct fault *script_fault(const struct script *s, const struct claim *c, redisReply *reply)
+{
+    if (reply->type != REDIS_REPLY_ERROR) return NULL;
+    const char *inner = inner_error(reply->str);
+    char *text = strncmp(inner, "The user executing the script can't", 35) == 0 ? mem_printf("NOPERM %s", inner)
+                                                                                : mem_strdup(inner);
+    redisReply plain = {.type = REDIS_REPLY_ERROR, .str = text, .len = strlen(text)};
+    char *doing = mem_printf("script %s on %s", s->name, c->manifest);
+    struct fault *f = reply_fault(&plain, doing);
+    free(doing);
+    free(text);
+    return f;
+}
+
+/* What an answer must look like; a server, a proxy or a renamed command may send anything. */
+static bool is_answer(const redisReply *reply)
+{
+    return reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 && reply->element[0]->type == REDIS_REPLY_STRING;
+}
+
+static struct fault *run(struct conn *conn, const struct script *s, const struct claim *c, struct words *w,
+                         redisReply **reply)
+{
+    char *text = mem_printf("%s%s", prologue, s->text), sha[SHA1_TEXT];
+    size_t len = strlen(text);
+    sha1_text(text, len, sha);
+    w->argv[WORD_SCRIPT] = sha;
+    w->lens[WORD_SCRIPT] = SHA1_TEXT - 1;
+    struct fault *f = send_words(conn, w, reply);
+    if (!f && is_error(*reply, "NOSCRIPT")) {
+        freeReplyObject(*reply);
+        w->argv[WORD_COMMAND] = "EVAL";
+        w->lens[WORD_COMMAND] = 4;
+        w->argv[WORD_SCRIPT] = text;
+        w->lens[WORD_SCRIPT] = len;
+        f = send_words(conn, w, reply);
+    }
+    free(text);
+    if (f) return f;
+    f = script_fault(s, c, *reply);
+    if (!f && !is_answer(*reply))
+        f = fault_new(FAULT_PROTOCOL, "script %s on %s answered what no script of nwmerge answers", s->name,
+                      c->manifest);
+    if (f) freeReplyObject(*reply);
+    return f;
+}
+
+static bool answer_is(const redisReply *reply, const char *word) { return strcmp(reply->element[0]->str, word) == 0; }
+
+/* Word i of an answer; "" when it is not there or no string. */
+static const char *answer_text(const redisReply *reply, size_t i)
+{
+    return i < reply->elements && reply->element[i]->type == REDIS_REPLY_STRING ? reply->element[i]->str : "";
+}
+
+/* Number i of an answer, as an integer or in digits; 0 when it is neither. */
+static uint64_t answer_number(const redisReply *reply, size_t i)
+{
+    if (i < reply->elements && reply->element[i]->type == REDIS_REPLY_INTEGER)
+        return reply->element[i]->integer > 0 ? (uint64_t)reply->element[i]->integer : 0;
+    const char *text = answer_text(reply, i);
+    return *text >= '0' && *text <= '9' ? strtoumax(text, NULL, 10) : 0;
+}
+
+static struct fault *busy_fault(enum fault_kind kind, const redisReply *reply, const char *advice)
+{
+    char *holder = claim_holder(answer_text(reply, 1));
+    struct fault *f = fault_new(kind, "worker %s holds the lease, for %.1f s more unless it renews it%s", holder,
+                                (double)answer_number(reply, 2) / 1000, advice);
+    free(holder);
+    return f;
+}
+
+/* "lost" and "state" mean the same in every script. NULL when the answer is neither. */
+static struct fault *refusal(const struct claim *c, const redisReply *reply)
+{
+    if (answer_is(reply, "state"))
+        return fault_new(FAULT_LEASE_LOST, "%s is in state \"%s\" now: somebody else changed it", c->manifest,
+                         answer_text(reply, 1));
+    if (!answer_is(reply, "lost")) return NULL;
+    if (*answer_text(reply, 1) == '\0')
+        return fault_new(FAULT_LEASE_LOST, "%s is gone: the dataset was dropped, or Redis lost its data", c->manifest);
+    char *holder = claim_holder(answer_text(reply, 1));
+    struct fault *f = fault_new(FAULT_LEASE_LOST, "worker %s has taken the dataset over", holder);
+    free(holder);
+    return f;
+}
+
+/* ---- the changes of state ---- */
+
+struct fault *script_join(struct conn *conn, const struct claim *c)
+{
+    redisReply *reply;
+    struct fault *f = conn_ask(conn, &reply, "SADD", c->jobs, c->job, NULL);
+    if (f) return f;
+    freeReplyObject(reply);
+    f = conn_ask(conn, &reply, "SADD", c->set, c->id, NULL);
+    if (!f) freeReplyObject(reply);
+    return f;
+}
+
+static struct fault *begun(struct claim *c, const redisReply *reply)
+{
+    if (answer_is(reply, "busy")) return busy_fault(FAULT_DUPLICATE_WORKER, reply, "");
+    if (answer_is(reply, "contract"))
+        return fault_new(FAULT_BAD_CONTRACT, "%s is of contract %s, this is a worker of contract %d; --drop removes it",
+                         c->manifest, answer_text(reply, 1), CONTRACT);
+    c->run = answer_number(reply, 1);
+    free(c->list);
+    c->list = mem_strdup(answer_text(reply, 2));
+    if (!answer_is(reply, "begun") || c->run == 0 || *c->list == '\0')
+        return fault_new(FAULT_PROTOCOL, "script begin on %s named no run and no list", c->manifest);
+    return NULL;
+}
+
+struct fault *script_begin(struct conn *conn, struct claim *c, const char *order, const char *source, int64_t keep_ms)
+{
+    struct words w;
+    words_begin(&w, c);
+    add_number(&w, (uint64_t)c->lease_ms);
+    add(&w, c->nonce);
+    add(&w, order);
+    add(&w, source);
+    add_number(&w, (uint64_t)keep_ms);
+    add_number(&w, CONTRACT);
+    redisReply *reply;
+    struct fault *f = run(conn, &begin, c, &w, &reply);
+    if (f) return f;
+    f = begun(c, reply);
+    freeReplyObject(reply);
+    return f;
+}
+
+struct fault *script_heartbeat(struct conn *conn, const struct claim *c)
+{
+    struct words w;
+    words_begin(&w, c);
+    add_number(&w, (uint64_t)c->lease_ms);
+    add_number(&w, (uint64_t)claim_list_expiry_ms(c));
+    redisReply *reply;
+    struct fault *f = run(conn, &heartbeat, c, &w, &reply);
+    if (f) return f;
+    f = refusal(c, reply);
+    freeReplyObject(reply);
+    return f;
+}
+
+static void add_field(struct words *w, const char *field, uint64_t n)
+{
+    add(w, field);
+    add_number(w, n);
+}
+
+static void add_edge(struct words *w, const char *field, struct bytes edge)
+{
+    add(w, field);
+    add_bytes(w, edge.data ? edge.data : "", edge.len);
+}
+
+static struct fault *sealed(const struct claim *c, const struct totals *t, const redisReply *reply)
+{
+    if (answer_is(reply, "length"))
+        return fault_new(FAULT_CHANGED, "%s holds %" PRIu64 " items where %" PRIu64 " were sent", c->list,
+                         answer_number(reply, 1), t->items);
+    return refusal(c, reply);
+}
+
+struct fault *script_ready(struct conn *conn, const struct claim *c, const struct totals *t, int64_t ttl_ms)
+{
+    struct words w;
+    words_begin(&w, c);
+    add_number(&w, (uint64_t)ttl_ms);
+    add_number(&w, t->items);
+    add_field(&w, "bytes", t->bytes);
+    add_field(&w, "max_item", t->max_item);
+    add_field(&w, "max_window", t->max_window);
+    if (t->items > 0) {
+        add_edge(&w, "first", t->first);
+        add_edge(&w, "last", t->last);
+    }
+    char digest[DIGEST_TEXT];
+    digest_text(&t->digest, digest);
+    add(&w, "digest");
+    add(&w, digest);
+    redisReply *reply;
+    struct fault *f = run(conn, &ready, c, &w, &reply);
+    if (f) return f;
+    f = sealed(c, t, reply);
+    freeReplyObject(reply);
+    return f;
+}
+
+static void add_fault(struct words *w, const struct fault *why, const char *traceback, const char *at)
+{
+    add(w, "error");
+    add(w, fault_name(why));
+    add_field(w, "exit", (uint64_t)fault_exit(why));
+    add(w, "message");
+    add(w, fault_message(why));
+    add(w, "traceback");
+    add(w, traceback);
+    if (at) {
+        add(w, "at");
+        add(w, at);
+    }
+}
+
+struct fault *script_fail(struct conn *conn, const struct claim *c, const struct totals *t, const struct fault *why,
+                          const char *at)
+{
+    struct words w;
+    words_begin(&w, c);
+    add_number(&w, t->items);
+    add_field(&w, "bytes", t->bytes);
+    char *traceback = fault_traceback(why);
+    add_fault(&w, why, traceback, at);
+    redisReply *reply;
+    struct fault *f = run(conn, &fail, c, &w, &reply);
+    free(traceback);
+    if (f) return f;
+    f = refusal(c, reply);
+    freeReplyObject(reply);
+    return f;
+}
+
+static struct fault *removed(const redisReply *reply, struct dropped *out)
+{
+    *out = (struct dropped){0};
+    if (answer_is(reply, "busy")) return busy_fault(FAULT_BUSY, reply, "; --force drops it all the same");
+    if (answer_is(reply, "nothing")) return NULL;
+    out->found = true;
+    out->run = answer_number(reply, 1);
+    out->items = answer_number(reply, 2);
+    out->bytes = answer_number(reply, 3);
+    const char *list = answer_text(reply, 4);
+    out->list = *list ? mem_strdup(list) : NULL;
+    return NULL;
+}
+
+struct fault *script_drop(struct conn *conn, const struct claim *c, bool force, struct dropped *out)
+{
+    struct words w;
+    words_begin(&w, c);
+    add(&w, force ? "1" : "0");
+    redisReply *reply;
+    *out = (struct dropped){0};
+    struct fault *f = run(conn, &drop, c, &w, &reply);
+    if (f) return f;
+    f = removed(reply, out);
+    freeReplyObject(reply);
+    return f;
+}
+
+struct fault *script_leave(struct conn *conn, const struct claim *c, bool *was_there)
+{
+    redisReply *reply;
+    struct fault *f = conn_ask(conn, &reply, "SREM", c->set, c->id, NULL);
+    if (f) return f;
+    *was_there = reply->type == REDIS_REPLY_INTEGER && reply->integer > 0;
+    freeReplyObject(reply);
+    f = conn_ask(conn, &reply, "SCARD", c->set, NULL);
+    if (f) return f;
+    bool last = reply->type == REDIS_REPLY_INTEGER && reply->integer == 0;
+    freeReplyObject(reply);
+    if (!last) return NULL;
+    f = conn_ask(conn, &reply, "SREM", c->jobs, c->job, NULL);
+    if (!f) freeReplyObject(reply);
+    return f;
+}

@@ -1,0 +1,90 @@
+/*
+ * script.h - the changes of state a dataset goes through, each one Lua script that Redis runs as a whole.
+ *
+ *   join → begin → heartbeat … → ready | fail          drop
+ *
+ * Every script compares the token before it writes, publishes its event itself ("ID STATE RUN ITEMS") and is safe to
+ * repeat: a worker whose reply was lost asks again and gets the same answer. Scripts touch only keys with the dataset's
+ * hash tag, and run on Redis 5 to 8 and Valkey. They are sent by their hash (EVALSHA), and as text where the server
+ * does not know it yet.
+ *
+ * Out of memory: Redis refuses a script's first write when that could need memory, and none after it. Each script
+ * therefore begins its writing with one that needs none, so that a full Redis still learns of the failure it caused.
+ */
+#ifndef NWM_SCRIPT_H
+#define NWM_SCRIPT_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "shared/conn.h"
+#include "shared/dataset.h"
+#include "shared/digest.h"
+#include "shared/fault.h"
+#include "shared/mem.h"
+
+/* A worker's claim on a dataset: which keys, whose token, and since script_begin() which run and list. Once begun it is
+ * only read, so threads may share it. */
+struct claim {
+    char *job, *id;
+    char *jobs, *set, *manifest, *lease, *channel; /* key names */
+    char nonce[DATASET_NONCE_LEN + 1];
+    char *token;      /* HOST:PID:NONCE */
+    int64_t lease_ms; /* how long the lease runs from each heartbeat */
+    uint64_t run;     /* 0 until begun */
+    char *list;       /* NULL until begun */
+};
+
+/* A claim by this process, with a fresh nonce. Copies its arguments. */
+void claim_init(struct claim *c, const char *prefix, const char *job, const char *id, int64_t lease_ms);
+void claim_fini(struct claim *c);
+/* How long an unfinished list outlives the last heartbeat, ms: a net under workers that die. */
+int64_t claim_list_expiry_ms(const struct claim *c);
+/* HOST:PID of a token, for people; the caller frees. */
+char *claim_holder(const char *token);
+
+/* What a finished load adds up to. first and last hold at most DATASET_EDGE_MAX bytes and belong to somebody else. */
+struct totals {
+    uint64_t items, bytes, max_item, max_window;
+    struct bytes first, last;
+    struct digest digest;
+};
+
+/* Enters the job and the id into their sets; before begin, and at every heartbeat, should somebody have removed them.
+ */
+struct fault *script_join(struct conn *conn, const struct claim *c) MUST_CHECK;
+
+/* Begins a load: takes the lease, replaces the manifest, counts the run, names the list (both are set in *c). A ready
+ * list of the run before gets keep_ms more, an unfinished one goes. source: "part-2.txt", for people. DuplicateWorker
+ * while another's lease runs; BadContract over a manifest of a later contract. */
+struct fault *script_begin(struct conn *conn, struct claim *c, const char *order, const char *source,
+                           int64_t keep_ms) MUST_CHECK;
+
+/* Renews the lease and the unfinished list's expiry; an expired lease is taken again while the token is still ours.
+ * LeaseLost when it is not. */
+struct fault *script_heartbeat(struct conn *conn, const struct claim *c) MUST_CHECK;
+
+/* Seals it: Redis counts the list itself and refuses another count (Changed). ttl_ms: 0, or when list and manifest
+ * expire. */
+struct fault *script_ready(struct conn *conn, const struct claim *c, const struct totals *t, int64_t ttl_ms) MUST_CHECK;
+
+/* Records why it failed, removes the list and gives the lease up. at: where in the source ("line 18"), or NULL.
+ * LeaseLost when the dataset is another's by now; then nothing was written, and nothing is wrong with that. */
+struct fault *script_fail(struct conn *conn, const struct claim *c, const struct totals *t, const struct fault *why,
+                          const char *at) MUST_CHECK;
+
+/* What script_drop() removed. */
+struct dropped {
+    bool found; /* false: there was neither manifest nor lease, and the rest is empty */
+    uint64_t run, items, bytes;
+    char *list; /* NULL when there was none; the caller's */
+};
+
+/* Removes list, manifest and lease. The sets are the caller's to leave (script_leave), last. Only the key names of *c
+ * are used. Busy while a lease is held, unless forced. */
+struct fault *script_drop(struct conn *conn, const struct claim *c, bool force, struct dropped *out) MUST_CHECK;
+/* Takes the id out of its job, and the job out of the jobs when it was the last. *was_there: was the id in the set? */
+struct fault *script_leave(struct conn *conn, const struct claim *c, bool *was_there) MUST_CHECK;
+
+#endif

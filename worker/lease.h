@@ -1,0 +1,29 @@
+/*
+ * lease.h - the heartbeat: a thread with a connection of its own that renews the lease, however slow the input is.
+ *
+ * It shares the claim, which nobody writes any more, and one flag with the main thread; no lock is held while it talks.
+ */
+#ifndef NWM_LEASE_H
+#define NWM_LEASE_H
+
+#include <stdint.h>
+
+#include "shared/conn.h"
+#include "shared/endpoint.h"
+#include "shared/fault.h"
+#include "shared/script.h"
+
+struct lease;
+
+/* Connects and starts the thread, which renews at every third of the lease. Endpoint and claim (begun) must outlive it.
+ * What conn_open() says. */
+struct fault *lease_start(struct endpoint *e, const struct claim *claim, int64_t timeout_ms,
+                          struct lease **out) MUST_CHECK;
+/* Cheap. NULL while all is well; else, once, why the lease is over: LeaseLost, or what kept it from being renewed for
+ * its whole length. */
+struct fault *lease_check(struct lease *l) MUST_CHECK;
+/* Ends the thread (a heartbeat on its way is waited for, two seconds at most) and frees the lease. Returns its
+ * connection if that is usable, with nothing outstanding on it: the caller's, for a farewell. NULL is fine. */
+struct conn *lease_stop(struct lease *l);
+
+#endif

@@ -1,0 +1,39 @@
+/*
+ * reader.h - bytes of a descriptor, cut into items at each separator.
+ *
+ * Two blocks of memory take turns: what the one holds stays where it is while the other is filled. So an item stays
+ * valid until the call after the next one, and the order of neighbours is checked without a copy. A block grows to the
+ * largest item it had to hold.
+ *
+ *      block A   … | item i-1 | item i | be-          block B   -ginning of i+1 | i+2 | …
+ *                  delivered, still valid   └── copied ──┘
+ */
+#ifndef NWM_READER_H
+#define NWM_READER_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "shared/fault.h"
+#include "shared/mem.h"
+#include "worker/pulse.h"
+
+/* Redis takes no item larger than this, whatever its configuration. */
+#define ITEM_MAX ((size_t)512 << 20)
+
+struct reader;
+
+/* Takes over fd (closed by reader_free, unless it is 0). name: for messages, copied. */
+struct reader *reader_new(int fd, const char *name, char separator);
+void reader_free(struct reader *r);
+void reader_set_pulse(struct reader *r, struct pulse p);
+
+/* The next item, without its separator; *end when there is none any more. The last one needs no separator. Valid until
+ * the call after the next. BadItem for one over ITEM_MAX, NoInput when reading fails, Interrupted. */
+struct fault *reader_next(struct reader *r, struct bytes *item, bool *end) MUST_CHECK;
+
+/* Items delivered, and bytes read, so far. */
+uint64_t reader_items(const struct reader *r);
+uint64_t reader_bytes(const struct reader *r);
+
+#endif

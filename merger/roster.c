@@ -482,6 +482,12 @@ void roster_free(struct roster *r)
     free(r);
 }
 
+void roster_print_faults(const struct roster *r)
+{
+    for (size_t i = 0; i < r->count; i++)
+        if (r->members[i].fault) log_fault(r->members[i].fault);
+}
+
 size_t roster_size(const struct roster *r) { return r->count; }
 const struct member *roster_member(const struct roster *r, size_t i) { return &r->members[i]; }
 size_t roster_servers(const struct roster *r) { return r->server_count; }

@@ -52,6 +52,9 @@ struct fault *roster_look(struct roster *r) MUST_CHECK;
  * with them (member.fault). */
 struct fault *roster_wait(struct roster *r) MUST_CHECK;
 
+/* Prints the faults that members still have: all that are known, beyond the one that was returned. */
+void roster_print_faults(const struct roster *r);
+
 size_t roster_size(const struct roster *r);
 const struct member *roster_member(const struct roster *r, size_t i);
 size_t roster_servers(const struct roster *r);

@@ -98,6 +98,13 @@ uint64_t stream_unasked(const struct stream *s) { return s->spec.items - s->aske
 size_t stream_memory(const struct stream *s) { return s->reserved + s->held; }
 size_t stream_reserved(const struct stream *s) { return s->reserved; }
 
+struct fault *stream_take_fault(struct stream *s)
+{
+    struct fault *fault = s->fault;
+    s->fault = NULL;
+    return fault;
+}
+
 void stream_fail(struct stream *s, struct fault *fault)
 {
     if (s->state == STREAM_FAILED) {

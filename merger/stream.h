@@ -62,6 +62,8 @@ const struct stream_spec *stream_spec(const struct stream *s);
 enum stream_state stream_state(const struct stream *s);
 /* The fault of a failed stream; stays the stream's. */
 const struct fault *stream_fault(const struct stream *s);
+/* The same, now the caller's. */
+struct fault *stream_take_fault(struct stream *s);
 /* Ends it as failed; takes the fault. The first one stays. */
 void stream_fail(struct stream *s, struct fault *fault);
 

@@ -1,0 +1,128 @@
+/*
+ * nwm-merger - merges the sorted datasets of a job into one sorted stream.
+ *
+ * The life of a merge, in the order it happens:
+ *
+ *   options    what is asked for
+ *   roster     which datasets take part; wait until all are ready
+ *   order      adopt the one they are sealed with
+ *   sink       open the output, before anything is read
+ *   verify     with --verify: fetch and sort everything by the plain way first
+ *   session    streams → heap → merge → sink, on one event loop
+ *   the end    are all lists still as they were? then the output is finished and the receipt printed
+ */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "merger/receipt.h"
+#include "merger/roster.h"
+#include "merger/session.h"
+#include "merger/sink.h"
+#include "merger/stats.h"
+#include "merger/status.h"
+#include "merger/verify.h"
+#include "shared/log.h"
+#include "shared/options.h"
+#include "shared/stop.h"
+
+/* Everything a merge needs, so that it can be freed in one place. */
+struct job {
+    struct options options;
+    struct roster *roster;
+    struct order *order;
+    struct sink *sink;
+    struct verify *verify;
+    struct session *session;
+};
+
+static struct fault *prepare(struct job *j)
+{
+    const struct options *o = &j->options;
+    struct fault *fault = roster_open(o, &j->roster);
+    if (!fault) fault = roster_wait(j->roster);
+    if (!fault) fault = roster_order(j->roster, &j->order);
+    if (!fault) fault = sink_open(o->output, &j->sink);
+    if (!fault && o->verify) fault = verify_new(o, j->roster, j->order, &j->verify);
+    if (fault) return fault;
+    return session_new(o, j->roster, j->order, j->sink, o->verify ? verify_observe : NULL, j->verify, &j->session);
+}
+
+/* A merge that stopped at its limit has not read to the end of anything, so there is nothing to prove about ends. */
+static struct fault *finish(struct job *j)
+{
+    struct fault *fault = NULL;
+    if (!merge_is_limited(session_merge(j->session))) fault = roster_check_end(j->roster);
+    if (!fault && j->verify) fault = verify_result(j->verify);
+    if (!fault) fault = sink_finish(j->sink);
+    if (fault) return fault;
+    if (j->verify && !j->options.quiet) fputs("local == remote: true\n", stderr);
+    receipt_print(&j->options, j->roster, j->session, j->order);
+    return NULL;
+}
+
+static struct fault *merge_job(struct job *j)
+{
+    struct fault *fault = prepare(j);
+    if (!fault) fault = session_run(j->session);
+    if (!fault) fault = finish(j);
+    if (!j->session) return fault;
+    struct fault *failed = stats_print(&j->options, j->session, j->order, sink_bytes(j->sink), fault);
+    if (!fault) return failed;
+    fault_free(failed);
+    return fault;
+}
+
+static void free_job(struct job *j)
+{
+    session_free(j->session);
+    verify_free(j->verify);
+    sink_close(j->sink);
+    order_free(j->order);
+    roster_free(j->roster);
+    options_free(&j->options);
+}
+
+/* Prints every fault that is known; the code is that of the first in stream order. */
+static int report(const struct job *j, const struct fault *fault)
+{
+    log_fault(fault);
+    if (j->roster) roster_print_faults(j->roster);
+    for (size_t i = 0; j->session && i < session_streams(j->session); i++)
+        if (stream_fault(session_stream(j->session, i))) log_fault(stream_fault(session_stream(j->session, i)));
+    return fault_exit(fault);
+}
+
+static struct fault *run(struct job *j, int *code)
+{
+    const struct options *o = &j->options;
+    *code = EXIT_DONE;
+    if (o->jobs) return status_print_jobs(o);
+    if (o->status) return status_print(o, code);
+    return merge_job(j);
+}
+
+int main(int argc, char **argv)
+{
+    struct job j = {0};
+    int code = EXIT_DONE;
+    stop_install();
+    log_init("nwm-merger", false, false);
+    struct fault *fault = options_parse(&j.options, PROGRAM_MERGER, argc, argv);
+    if (!fault && j.options.help) {
+        options_print_help(PROGRAM_MERGER);
+    } else if (!fault && j.options.version) {
+        options_print_version(PROGRAM_MERGER);
+    } else if (!fault) {
+        log_init("nwm-merger", j.options.quiet, j.options.verbose);
+        fault = run(&j, &code);
+    }
+    bool reader_gone = j.sink && sink_reader_is_gone(j.sink);
+    if (fault && !reader_gone) code = report(&j, fault);
+    bool interrupted = fault && fault_is(fault, FAULT_INTERRUPTED) && stop_signal();
+    fault_free(fault);
+    free_job(&j);
+    if (reader_gone) stop_raise(SIGPIPE);
+    if (interrupted) stop_raise(stop_signal());
+    return code;
+}

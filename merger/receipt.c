@@ -1,0 +1,65 @@
+#include "merger/receipt.h"
+
+#include <inttypes.h>
+
+#include "shared/log.h"
+#include "shared/mem.h"
+
+/* What the datasets' own digests add up to, and for how many there was one to compare with. */
+static struct digest sum_digests(const struct session *s, size_t *unproven)
+{
+    struct digest sum = {0, 0};
+    *unproven = 0;
+    for (size_t i = 0; i < session_streams(s); i++) {
+        digest_add(&sum, stream_digest(session_stream(s, i)));
+        *unproven += !stream_spec(session_stream(s, i))->has_digest;
+    }
+    return sum;
+}
+
+static uint64_t items_read(const struct session *s)
+{
+    uint64_t items = 0;
+    for (size_t i = 0; i < session_streams(s); i++) items += stream_spec(session_stream(s, i))->items;
+    return items;
+}
+
+/* "8 of 8 datasets of job demo" where the number was asked for, "8 datasets of job demo, as found" where it was not. */
+static void print_sources(struct buf *line, const struct options *o, const struct roster *r)
+{
+    size_t n = roster_size(r), lists = 0;
+    for (size_t i = 0; i < n; i++) lists += roster_member(r, i)->is_plain;
+    size_t datasets = n - lists, asked = o->id_count ? o->id_count : o->workers;
+    if (datasets > 0) {
+        if (asked) buf_printf(line, "%zu of ", asked);
+        buf_printf(line, "%zu dataset%s of job %s%s", datasets, datasets == 1 && !asked ? "" : "s", o->job, asked ? "" : ", as found");
+    }
+    if (lists > 0) buf_printf(line, "%s%zu plain list%s", datasets ? " and " : "", lists, lists == 1 ? "" : "s");
+}
+
+static void print_proof(struct buf *line, const struct options *o, const struct session *s)
+{
+    size_t unproven;
+    struct digest sum = sum_digests(s, &unproven);
+    char text[DIGEST_TEXT];
+    digest_text(&sum, text);
+    if (o->unique) buf_printf(line, ", the first of equal keys of %" PRIu64 " items read", items_read(s));
+    buf_printf(line, ", digest %s", text);
+    if (unproven) buf_printf(line, " (unproven: %zu without a digest of its own)", unproven);
+}
+
+void receipt_print(const struct options *o, const struct roster *r, const struct session *s, const struct order *order)
+{
+    const struct merge *m = session_merge(s);
+    uint64_t items = merge_items(m);
+    bool limited = merge_is_limited(m);
+    double seconds = (double)session_times(s).total_us / 1e6;
+    struct buf line = {0};
+    buf_printf(&line, "%s: %" PRIu64 " item%s from ", limited ? "stopped at --limit" : "complete", items, items == 1 ? "" : "s");
+    print_sources(&line, o, r);
+    buf_printf(&line, ", order %s", order_name(order));
+    if (!limited) print_proof(&line, o, s);
+    buf_printf(&line, ", %.3f s, %.2f M items/s", seconds, seconds > 0 ? (double)items / seconds / 1e6 : 0);
+    log_note("%s", buf_text(&line));
+    buf_free(&line);
+}

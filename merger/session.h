@@ -1,0 +1,43 @@
+/*
+ * session.h - one merge from ready datasets to finished output: the event loop and what turns in it.
+ *
+ * One thread, one event_base. The callbacks of links, signals and the output only record; after each turn of the loop
+ * session's one function does the work: merge at most a thousand items, ask for the next batches, write what is full.
+ * While the output is blocked no source is asked for more, so no source's clock runs.
+ */
+#ifndef NWM_SESSION_H
+#define NWM_SESSION_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "merger/merge.h"
+#include "merger/roster.h"
+#include "merger/sink.h"
+#include "shared/fault.h"
+#include "shared/options.h"
+
+struct session;
+
+/* Everything that can be refused before the first byte: NoMemory, no connection. Roster, order, sink and options stay the
+ * caller's and must outlive the session. observer: sees what is written, or NULL. */
+struct fault *session_new(const struct options *o, struct roster *r, const struct order *order, struct sink *sink,
+                          merge_observer *observer, void *observer_context, struct session **out) MUST_CHECK;
+void session_free(struct session *s);
+
+/* Runs until everything is written. The sink is left for the caller to finish. The first fault in stream order; the faults of further
+ * streams stay with them (session_stream). Interrupted when a signal came; Output with sink_reader_is_gone() when nobody
+ * reads any more. */
+struct fault *session_run(struct session *s) MUST_CHECK;
+
+size_t session_streams(const struct session *s);
+struct stream *session_stream(const struct session *s, size_t i);
+const struct merge *session_merge(const struct session *s);
+
+/* Where the time went, in microseconds: working, waiting for streams, waiting for the reader of the output. */
+struct session_times {
+    uint64_t total_us, stream_us, output_us;
+};
+struct session_times session_times(const struct session *s);
+
+#endif

@@ -1,0 +1,187 @@
+#include "merger/verify.h"
+
+#include <inttypes.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "shared/conn.h"
+#include "shared/mem.h"
+
+enum { REPLY_LIMIT = 1000 * 1000, PLAIN_ITEMS = 100 };
+
+struct item {
+    const char *data;
+    size_t len;
+    size_t at; /* stream order, then item order: what makes the sort stable */
+};
+
+struct verify {
+    const struct options *options;
+    const struct order *order;
+    struct item *items; /* what the merge should write, in order */
+    size_t count, capacity;
+    redisReply **replies; /* own the items' bytes */
+    size_t reply_count;
+
+    size_t seen;
+    bool differs;
+    size_t differs_at; /* from 0 */
+    struct buf local, remote; /* the first difference, quoted */
+};
+
+/* ---- the plain path ---------------------------------------------------------------------------------------------- */
+
+static void keep_reply(struct verify *v, redisReply *reply)
+{
+    v->replies = mem_array(v->replies, v->reply_count + 1, sizeof *v->replies);
+    v->replies[v->reply_count++] = reply;
+    for (size_t i = 0; i < reply->elements; i++) {
+        const redisReply *e = reply->element[i];
+        if (v->count == v->capacity) {
+            v->capacity = v->capacity ? 2 * v->capacity : 1024;
+            v->items = mem_array(v->items, v->capacity, sizeof *v->items);
+        }
+        v->items[v->count] = (struct item){e->str, e->len, v->count};
+        v->count++;
+    }
+}
+
+static bool is_list_of_strings(const redisReply *reply)
+{
+    if (reply->type != REDIS_REPLY_ARRAY) return false;
+    for (size_t i = 0; i < reply->elements; i++)
+        if (reply->element[i]->type != REDIS_REPLY_STRING) return false;
+    return true;
+}
+
+static struct fault *fetch_range(struct verify *v, struct conn *c, const struct manifest *f, uint64_t first, uint64_t n)
+{
+    char from[24], to[24];
+    snprintf(from, sizeof from, "%" PRIu64, first);
+    snprintf(to, sizeof to, "%" PRIu64, first + n - 1);
+    redisReply *reply;
+    struct fault *fault = conn_ask(c, &reply, "LRANGE", f->list, from, to, NULL);
+    if (fault) return fault;
+    if (!is_list_of_strings(reply)) {
+        fault = fault_new(FAULT_PROTOCOL, "LRANGE %s was answered with something that is no list of strings", f->list);
+    } else if (reply->elements != n) {
+        fault = fault_new(reply->elements ? FAULT_CHANGED : FAULT_VANISHED, "list %s brought %zu items where %" PRIu64 " were asked for",
+                          f->list, reply->elements, n);
+    }
+    if (fault) {
+        freeReplyObject(reply);
+        return fault;
+    }
+    keep_reply(v, reply);
+    return NULL;
+}
+
+static struct fault *fetch_whole(struct verify *v, struct conn *c, const struct member *m)
+{
+    const struct manifest *f = &m->manifest;
+    uint64_t step = f->max_item ? REPLY_LIMIT / (f->max_item + 16) : PLAIN_ITEMS;
+    if (step == 0) step = 1;
+    struct fault *fault = NULL;
+    for (uint64_t at = 0; at < f->items && !fault; at += step)
+        fault = fetch_range(v, c, f, at, f->items - at < step ? f->items - at : step);
+    return fault ? fault_about(fault_frame(fault, "verify %s", m->name), "%s", m->name) : NULL;
+}
+
+static struct fault *fetch_all(struct verify *v, struct roster *r)
+{
+    size_t servers = roster_servers(r);
+    struct conn **conns = mem_zalloc(servers * sizeof *conns);
+    struct fault *fault = NULL;
+    for (size_t i = 0; i < servers && !fault; i++)
+        fault = conn_open(v->options->endpoints[i], "nwm-merger-verify", v->options->timeout_ms, &conns[i]);
+    for (size_t i = 0; i < roster_size(r) && !fault; i++)
+        fault = fetch_whole(v, conns[roster_member(r, i)->server], roster_member(r, i));
+    for (size_t i = 0; i < servers; i++)
+        if (conns[i]) conn_close(conns[i]);
+    free(conns);
+    return fault;
+}
+
+/* ---- the independent sort ---------------------------------------------------------------------------------------- */
+
+static int compare_items(const void *a, const void *b, void *order)
+{
+    const struct item *left = a, *right = b;
+    int c = order_compare(order, left->data, left->len, right->data, right->len);
+    if (c != 0) return c;
+    return left->at < right->at ? -1 : left->at > right->at;
+}
+
+static void keep_first_of_equals(struct verify *v)
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < v->count; i++) {
+        const struct item *last = kept ? &v->items[kept - 1] : NULL;
+        if (last && order_compare(v->order, last->data, last->len, v->items[i].data, v->items[i].len) == 0) continue;
+        v->items[kept++] = v->items[i];
+    }
+    v->count = kept;
+}
+
+struct fault *verify_new(const struct options *o, struct roster *r, const struct order *order, struct verify **out)
+{
+    struct verify *v = mem_zalloc(sizeof *v);
+    *out = v;
+    v->options = o;
+    v->order = order;
+    struct fault *fault = fetch_all(v, r);
+    if (fault) return fault;
+    if (v->count > 0) qsort_r(v->items, v->count, sizeof *v->items, compare_items, (void *)order);
+    if (o->unique) keep_first_of_equals(v);
+    if (o->has_limit && v->count > o->limit) v->count = (size_t)o->limit;
+    return NULL;
+}
+
+void verify_free(struct verify *v)
+{
+    if (!v) return;
+    for (size_t i = 0; i < v->reply_count; i++) freeReplyObject(v->replies[i]);
+    free(v->replies);
+    free(v->items);
+    buf_free(&v->local);
+    buf_free(&v->remote);
+    free(v);
+}
+
+/* ---- comparing --------------------------------------------------------------------------------------------------- */
+
+static void note_difference(struct verify *v, const struct item *local, const char *remote, size_t len)
+{
+    v->differs = true;
+    v->differs_at = v->seen;
+    if (local) {
+        buf_quote(&v->local, local->data, local->len, 80);
+    } else {
+        buf_printf(&v->local, "nothing");
+    }
+    if (remote) {
+        buf_quote(&v->remote, remote, len, 80);
+    } else {
+        buf_printf(&v->remote, "nothing");
+    }
+}
+
+void verify_observe(void *verify, const struct batch *batch, uint32_t from, uint32_t to)
+{
+    struct verify *v = verify;
+    for (uint32_t i = from; i < to && !v->differs; i++, v->seen++) {
+        size_t len;
+        const char *item = batch_item(batch, i, &len);
+        const struct item *local = v->seen < v->count ? &v->items[v->seen] : NULL;
+        if (!local || local->len != len || memcmp(local->data, item, len) != 0) note_difference(v, local, item, len);
+    }
+}
+
+struct fault *verify_result(const struct verify *v)
+{
+    struct verify *end = (struct verify *)v;
+    if (!v->differs && v->seen < v->count) note_difference(end, &v->items[v->seen], NULL, 0);
+    if (!v->differs) return NULL;
+    return fault_new(FAULT_MISMATCH, "local == remote: false; item %zu is %s locally and %s in the merge", v->differs_at + 1,
+                     buf_text(&end->local), buf_text(&end->remote));
+}

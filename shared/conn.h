@@ -41,6 +41,9 @@ void conn_append_raw(struct conn *c, const char *data, size_t len, size_t replie
 struct fault *conn_pump(struct conn *c, bool *ready) MUST_CHECK;
 /* The next reply, waited for; the caller's. Error replies come as replies here (REDIS_REPLY_ERROR). */
 struct fault *conn_reply(struct conn *c, redisReply **reply) MUST_CHECK;
+/* Waits until at most `most` bytes are unsent, taking in what arrives meanwhile: for what is larger than should stand in
+ * memory twice. */
+struct fault *conn_flush(struct conn *c, size_t most) MUST_CHECK;
 /* Replies still to come, and bytes not yet sent. */
 size_t conn_outstanding(const struct conn *c);
 size_t conn_unsent(const struct conn *c);

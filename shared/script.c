@@ -10,7 +10,8 @@
 
 /*
  * All scripts: KEYS[1] the manifest, KEYS[2] the lease; ARGV[1] the token, ARGV[2] the events' channel, ARGV[3] the id.
- * The list is named by the manifest, or by its begin; a name that does not begin with the manifest's own is left alone.
+ * The list is named by the manifest, or by its begin; a name that is not the manifest's own with :RUN.NONCE behind is
+ * left alone.
  *
  * They answer an array: a word, then what belongs to it. "lost" HOLDER: the manifest has another token.
  * Before Redis 5 effects were not replicated by themselves; replicate_commands() is then what allows TIME before a
@@ -19,8 +20,8 @@
 static const char prologue[] =
     "if redis.replicate_commands then redis.replicate_commands() end\n"
     "local function owned(list)\n"
-    "  local stem = KEYS[1] .. '.'\n"
-    "  return list and string.sub(list, 1, #stem) == stem\n"
+    "  local stem = KEYS[1] .. ':'\n"
+    "  return list and string.sub(list, 1, #stem) == stem and string.find(list, '^%d+%.%w+$', #stem + 1)\n"
     "end\n"
     "local function tell(state, run, items)\n"
     "  redis.call('PUBLISH', ARGV[2], ARGV[3] .. ' ' .. state .. ' ' .. run .. ' ' .. items)\n"
@@ -46,7 +47,7 @@ static const char begin_text[] =
     "  end\n"
     "end\n"
     "local run = string.format('%.0f', (tonumber(old[1]) or 0) + 1)\n"
-    "local list = KEYS[1] .. '.' .. run .. '.' .. ARGV[5]\n"
+    "local list = KEYS[1] .. ':' .. run .. '.' .. ARGV[5]\n"
     "redis.call('DEL', KEYS[1])\n"
     "redis.call('HSET', KEYS[1], 'contract', ARGV[9], 'state', 'loading', 'run', run, 'list', list, 'token', ARGV[1],\n"
     "  'lease', ARGV[4], 'order', ARGV[6], 'source', ARGV[7], 'started', redis.call('TIME')[1])\n"
@@ -113,7 +114,7 @@ static const char drop_text[] =
     "end\n"
     "redis.call('UNLINK', KEYS[1], KEYS[2])\n"
     "tell('dropped', now[1] or '0', string.format('%.0f', items))\n"
-    "return {'dropped', now[1] or '0', items, now[2] or '0', list}\n";
+    "return {'dropped', now[1] or '0', items, items > 0 and now[2] or '0', list}\n";
 
 /* clang-format on */
 

@@ -98,7 +98,7 @@ static struct fault *check(struct work *w)
     struct fault *f = source_open(w->source);
     if (!f) f = take_items(w);
     meter_clear(&w->meter);
-    return f ? fault_frame(f, "check %s", source_name(w->source)) : print_totals(w);
+    return f ? f : print_totals(w);
 }
 
 /* ---- loading ---- */

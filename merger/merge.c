@@ -6,6 +6,7 @@
 
 #include "merger/batch.h"
 #include "merger/heap.h"
+#include "merger/keys.h"
 #include "shared/mem.h"
 
 /* Where items are written one by one (--tag, -u), a run ends here, so that it fits into a sink that has room. */
@@ -17,7 +18,7 @@ struct front {
     uint32_t next;       /* batch->count: used up, the next batch is wanted */
     uint32_t from;       /* the first new item of the batch */
     uint64_t number;     /* of item `from` in its dataset, from 1 */
-    uint64_t norm;       /* of item next */
+    uint64_t norm;       /* of item next; of the last one when the batch is used up */
 };
 
 struct merge {
@@ -26,6 +27,8 @@ struct merge {
     struct front *fronts;
     size_t n;
     struct heap *heap;
+    struct keys keys;
+    uint64_t rekeyed; /* how often the keys were made anew */
     struct fetch *fetch;
     struct sink *sink;
 
@@ -42,7 +45,8 @@ struct merge {
 
 static bool items_tie(void *context, uint32_t a, uint32_t b)
 {
-    const struct merge *m = context;
+    struct merge *m = context;
+    keys_tied(&m->keys);
     size_t alen, blen;
     const char *aitem = batch_item(m->fronts[a].batch, m->fronts[a].next, &alen);
     const char *bitem = batch_item(m->fronts[b].batch, m->fronts[b].next, &blen);
@@ -61,6 +65,7 @@ struct merge *merge_new(struct stream **streams, size_t n, struct fetch *fetch, 
     m->sink = sink;
     m->fronts = mem_zalloc((n + 1) * sizeof *m->fronts);
     m->heap = heap_new(n, items_tie, m);
+    keys_init(&m->keys, options->order, n);
     return m;
 }
 
@@ -70,6 +75,7 @@ void merge_free(struct merge *m)
     for (size_t i = 0; i < m->n; i++)
         if (m->fronts[i].batch) stream_return(m->streams[i], m->fronts[i].batch);
     heap_free(m->heap);
+    keys_fini(&m->keys);
     buf_free(&m->last);
     free(m->fronts);
     free(m);
@@ -78,6 +84,68 @@ void merge_free(struct merge *m)
 size_t merge_waits_for(const struct merge *m) { return m->waits_for; }
 uint64_t merge_items(const struct merge *m) { return m->items; }
 bool merge_is_limited(const struct merge *m) { return m->limited; }
+
+/* ---- normalised keys --------------------------------------------------------------------------------------------- */
+
+static const char *front_item(const struct front *f, size_t *len)
+{
+    return batch_item(f->batch, f->next < f->batch->count ? f->next : f->batch->count - 1, len);
+}
+
+static uint64_t front_norm(void *context, uint32_t stream)
+{
+    struct merge *m = context;
+    struct front *f = &m->fronts[stream];
+    size_t len;
+    const char *item = front_item(f, &len);
+    keys_norm(&m->keys, item, len, &f->norm);
+    return f->norm;
+}
+
+/* After the prefix became another: every key in the heap anew. Their order stays what it is. */
+static void rekey(struct merge *m)
+{
+    m->rekeyed++;
+    heap_rekey(m->heap, front_norm, m);
+}
+
+static __attribute__((noinline)) uint64_t norm_of_stranger(struct merge *m, const char *item, size_t len)
+{
+    keys_shorten(&m->keys, item, len);
+    rekey(m);
+    uint64_t norm = 0;
+    keys_norm(&m->keys, item, len, &norm);
+    return norm;
+}
+
+static inline uint64_t norm_of(struct merge *m, const struct batch *b, uint32_t i)
+{
+    size_t len;
+    const char *item = batch_item(b, i, &len);
+    uint64_t norm;
+    if (__builtin_expect(keys_norm(&m->keys, item, len, &norm), 1)) return norm;
+    return norm_of_stranger(m, item, len);
+}
+
+/* What all first items share becomes the prefix. */
+static void lengthen_prefix(struct merge *m)
+{
+    size_t before = m->keys.prefix.len;
+    bool begun = false;
+    for (size_t i = 0; i < m->n; i++) {
+        size_t len;
+        if (!m->fronts[i].batch) continue;
+        const char *item = front_item(&m->fronts[i], &len);
+        if (begun) {
+            keys_shorten(&m->keys, item, len);
+        } else {
+            keys_restart(&m->keys, item, len);
+        }
+        begun = true;
+    }
+    if (m->keys.prefix.len <= before) m->keys.patience *= 2;
+    rekey(m);
+}
 
 /* ---- order within a stream --------------------------------------------------------------------------------------- */
 
@@ -100,21 +168,16 @@ static void report_unsorted(struct merge *m, size_t stream, uint32_t at)
 }
 
 /* Item `at` follows at - 1; their norms are equal or fall. */
-static __attribute__((noinline)) bool falls(const struct merge *m, const struct batch *b, uint32_t at, uint64_t before, uint64_t norm)
+static __attribute__((noinline)) bool falls(struct merge *m, const struct batch *b, uint32_t at, uint64_t before,
+                                            uint64_t norm)
 {
     if (norm < before) return true;
     if (norm_is_exact(norm)) return false;
+    keys_tied(&m->keys);
     size_t len, before_len;
     const char *item = batch_item(b, at, &len);
     const char *before_item = batch_item(b, at - 1, &before_len);
     return order_compare(m->options.order, before_item, before_len, item, len) > 0;
-}
-
-static inline uint64_t norm_of(const struct merge *m, const struct batch *b, uint32_t i)
-{
-    size_t len;
-    const char *item = batch_item(b, i, &len);
-    return order_norm(m->options.order, item, len, 0);
 }
 
 /* ---- the next batch of a stream ---------------------------------------------------------------------------------- */
@@ -131,14 +194,14 @@ static enum stream_next refill(struct merge *m, size_t i)
     }
     enum stream_next what = stream_next(m->streams[i], &f->batch, &f->from, &f->number);
     if (what != STREAM_BATCH) return what;
-    uint64_t before = f->norm;
     f->next = f->from;
     f->norm = norm_of(m, f->batch, f->next);
-    if (f->from > 0 && f->norm <= before && falls(m, f->batch, f->next, before, f->norm)) {
-        report_unsorted(m, i, f->next);
-        return STREAM_FAULT;
-    }
-    return STREAM_BATCH;
+    if (f->from == 0) return STREAM_BATCH;
+    uint64_t before = norm_of(m, f->batch, f->next - 1);
+    f->norm = norm_of(m, f->batch, f->next); /* the one before may have changed the prefix */
+    if (f->norm > before || !falls(m, f->batch, f->next, before, f->norm)) return STREAM_BATCH;
+    report_unsorted(m, i, f->next);
+    return STREAM_FAULT;
 }
 
 /* Every stream must show its first item before the smallest is known. */
@@ -169,10 +232,15 @@ static bool follow(struct merge *m, struct heap_entry top, uint64_t most, size_t
     uint32_t start = f->next, i = start + 1;
     uint32_t stop = most < b->count - start ? start + (uint32_t)most : b->count;
     size_t begin = batch_start(b, start);
-    uint64_t norm = f->norm;
+    uint64_t norm = f->norm, rekeyed = m->rekeyed;
     for (; i < b->count; i++) {
         uint64_t before = norm;
         norm = norm_of(m, b, i);
+        if (__builtin_expect(rekeyed != m->rekeyed, 0)) {
+            rekeyed = m->rekeyed;
+            before = norm_of(m, b, i - 1);
+            heap_second(m->heap, &second);
+        }
         if (norm <= before && falls(m, b, i, before, norm)) {
             f->next = i;
             return false;
@@ -273,6 +341,8 @@ enum merge_turn merge_turn(struct merge *m, uint64_t quota)
 {
     uint64_t until = m->walked + quota;
     enum stream_next what = begin_streams(m);
+    bool all_have_items = m->begun == m->n && heap_size(m->heap) > 0 && !top_is_used_up(m);
+    if (all_have_items && keys_want_longer(&m->keys)) lengthen_prefix(m);
     while (what != STREAM_WAIT && what != STREAM_FAULT) {
         if (!sink_has_room(m->sink)) return MERGE_BLOCKED;
         if (at_limit(m)) {

@@ -193,6 +193,18 @@ uint64_t order_norm(const struct order *o, const char *item, size_t len, size_t 
     return o->norm(o, item, len, skip);
 }
 
+bool order_norm_behind(const struct order *o, const char *item, size_t len, const char *prefix, size_t prefix_len,
+                       uint64_t *norm)
+{
+    struct bytes key = {item, len};
+    if (o->norm != norm_whole_bytes)
+        key = key_find(&o->keys[0].key, o->separator, item, len);
+    if (key.len < prefix_len || memcmp(key.data, prefix, prefix_len) != 0)
+        return false;
+    *norm = finish_norm(o, bytes_norm(key.data + prefix_len, key.len - prefix_len));
+    return true;
+}
+
 bool order_can_skip(const struct order *o)
 {
     return o->can_skip;
@@ -372,7 +384,7 @@ static void choose_functions(struct order *o)
     o->norm = norm_key;
     o->flip = first->letters & KEY_REVERSE ? ~(uint64_t)NORM_INEXACT : 0;
     o->tie = o->key_count > 1 ? NORM_INEXACT : 0;
-    o->can_skip = (first->letters & KEY_KINDS) == 0;
+    o->can_skip = (first->letters & (KEY_KINDS | KEY_FOLD)) == 0;
     if (!key_is_whole(first) || first->letters & KEY_BLANKS_START)
         return;
     if (o->key_norm == decimal_norm)

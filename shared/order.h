@@ -62,6 +62,11 @@ int order_compare(const struct order *o, const char *a, size_t alen, const char 
 /* skip: 0, or as described above; ignored unless order_can_skip(). */
 uint64_t order_norm(const struct order *o, const char *item, size_t len, size_t skip);
 
+/* order_norm() with skip = prefix_len for an item whose first key begins with the prefix; false for one whose key does not.
+ * Only where order_can_skip(). */
+bool order_norm_behind(const struct order *o, const char *item, size_t len, const char *prefix, size_t prefix_len,
+                       uint64_t *norm);
+
 bool order_can_skip(const struct order *o);
 /* How many bytes the first keys of a and b share from their beginning. Only where order_can_skip(). */
 size_t order_shared(const struct order *o, const char *a, size_t alen, const char *b, size_t blen);

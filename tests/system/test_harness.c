@@ -1,7 +1,10 @@
 /* Does the harness itself hold what harness.h says? */
 #include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <unistd.h>
 
+#include "tests/system/fake.h"
 #include "tests/system/harness.h"
 
 Test(run, output_and_exit)
@@ -65,8 +68,8 @@ Test(spawn, signals_and_output)
 
 Test(spawn, simple_command_is_the_process)
 {
-    struct proc *p = spawn("sleep 100");
-    send_signal(p, SIGKILL);
+    struct proc *p = spawn("sleep 100 2>&1");
+    kill(proc_pid(p), SIGKILL);
     expect_exit(wait_exit(p, 5000), 128 + SIGKILL);
 }
 
@@ -126,4 +129,116 @@ Test(server, replica)
     while (strcmp(server_redis(&replica, "GET k"), "v") != 0 && now_ms() < deadline)
         nap(10);
     cr_assert_str_eq(server_redis(&replica, "GET k"), "v");
+}
+
+static struct server as_server(const char *socket)
+{
+    struct server s = {0};
+    snprintf(s.socket, sizeof s.socket, "%s", socket);
+    return s;
+}
+
+Test(fake, plays_its_script)
+{
+    struct fake *f = fake_start("EXPECT PING *\nSEND +PO\nSTALL 20\nSEND NG\\x0d\\n\nEXPECT GET\nSEND -ERR no\\r\\n\n"
+                                "EXPECT LRANGE\nSEND-ITEMS 2 3\nCLOSE\n");
+    struct server s = as_server(fake_socket(f));
+    cr_assert_str_eq(server_redis(&s, "CLIENT SETNAME me"), "OK");
+    cr_assert_str_eq(server_redis(&s, "PING x"), "PONG");
+    cr_assert_str_eq(server_redis(&s, "GET k"), "(error) ERR no");
+    cr_assert_str_eq(server_redis(&s, "LRANGE"), "555\n555");
+    cr_assert_eq(strncmp(server_redis(&s, "PING"), "(connection: ", 13), 0);
+    cr_assert_str_eq(fake_end(f, 5000), "");
+}
+
+Test(fake, names_what_was_not_expected)
+{
+    struct fake *f = fake_start("EXPECT GET\n");
+    run("redis-cli -s %s SET a b", fake_socket(f));
+    cr_assert_str_eq(fake_end(f, 5000), "line 1: expected GET, got SET a b");
+    struct fake *still = fake_start("EXPECT GET\n");
+    cr_assert_str_eq(fake_end(still, 20), "line 0: waiting for a connection (still)");
+}
+
+Test(fake, relays)
+{
+    struct fake *f = fake_start("RELAY LLEN\nEXPECT LLEN *\nSEND :-7\\r\\n\nRELAY\n");
+    redis("RPUSH %s.r a b", test_job());
+    struct server s = as_server(fake_socket(f));
+    cr_assert_str_eq(server_redis(&s, "LRANGE %s.r 0 -1", test_job()), "a\nb");
+    cr_assert_str_eq(server_redis(&s, "LLEN %s.r", test_job()), "-7");
+    cr_assert_str_eq(server_redis(&s, "LLEN %s.r", test_job()), "2");
+    server_stop(&s);
+    cr_assert_str_eq(fake_end(f, 5000), "");
+}
+
+static struct proc *proxy(const char *faults)
+{
+    struct proc *p = spawn("tool_proxy --listen unix:%s/proxy --to unix:%s %s", test_dir(), getenv("NWM_TEST_SOCKET"), faults);
+    int64_t deadline = now_ms() + 5000;
+    while (strcmp(proc_out(p), "ready\n") != 0 && now_ms() < deadline)
+        nap(2);
+    return p;
+}
+
+static struct run through(const char *command)
+{
+    return run_within(5000, "timeout 1 redis-cli -s %s/proxy %s", test_dir(), command);
+}
+
+Test(proxy, passes_all_and_counts)
+{
+    struct proc *p = proxy("--chunk 7");
+    size_t len = 300000;
+    char *item = calloc(1, len + 1);
+    memset(item, 'x', len);
+    redis("SET %s.big %s", test_job(), item);
+    struct run r = through(fmt("GET %s.big", test_job()));
+    cr_assert_eq(r.out_len, len + 1);
+    cr_assert_eq(memcmp(r.out, item, len), 0);
+    free(item);
+    send_signal(p, SIGTERM);
+    r = wait_exit(p, 5000);
+    expect_exit(r, 0);
+    expect_out_has(r, "1 connections, ");
+    expect_out_has(r, " 300011 bytes down");
+}
+
+Test(proxy, cuts)
+{
+    proxy("--cut-down 3 --only 1");
+    expect_err_has(through("PING"), "Error: ");
+    expect_out(through("PING"), "PONG\n");
+}
+
+Test(proxy, cuts_the_way_up)
+{
+    proxy("--cut-up 10");
+    cr_assert_neq(through("PING").exit, 0);
+}
+
+Test(proxy, half_closes)
+{
+    proxy("--half-close-down 3");
+    expect_err(through("PING"), "Error: Server closed the connection\n");
+}
+
+Test(proxy, stalls)
+{
+    proxy("--stall-down 3");
+    expect_exit(through("PING"), 124);
+}
+
+Test(proxy, makes_garbage)
+{
+    proxy("--garbage-down 0");
+    expect_err_has(through("PING"), "Protocol error");
+}
+
+Test(proxy, delays)
+{
+    proxy("--delay 100");
+    struct run r = through("PING");
+    expect_out(r, "PONG\n");
+    cr_assert_geq(r.took, 200);
 }

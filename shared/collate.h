@@ -26,7 +26,8 @@ int month_compare(const char *a, size_t alen, const char *b, size_t blen);
 uint64_t month_norm(const char *text, size_t len);
 
 /* `sort -g`: what strtold reads in the C locale, of the kind long double; no number at all, then NaN, then -inf … inf;
- * -0 is 0. All NaNs are equal: sort 9.1 orders them by their bytes and 9.7 by their sign, against each other. */
+ * -0 is 0. All NaNs are equal, although sort tells them apart: 9.1 by their bytes, some of which it never set, and 9.7
+ * by their sign, the other way round. So what any of them has sorted is in order. */
 int general_compare(const char *a, size_t alen, const char *b, size_t blen);
 uint64_t general_norm(const char *text, size_t len);
 

@@ -62,11 +62,12 @@ static char *real_target(const char *path)
     return target;
 }
 
+/* The owner first: giving a file away clears its set-user-id bits. */
 static struct fault *take_over_mode(struct sink *s, const struct stat *old)
 {
-    if (fchmod(s->fd, old->st_mode & 07777) != 0) return cannot(s, "keep the mode of");
     /* Only root can give a file away; everybody else owns what they replace. */
     if (geteuid() == 0 && fchown(s->fd, old->st_uid, old->st_gid) != 0) return cannot(s, "keep the owner of");
+    if (fchmod(s->fd, old->st_mode & 07777) != 0) return cannot(s, "keep the mode of");
     return NULL;
 }
 
@@ -85,7 +86,7 @@ static struct fault *open_aside(struct sink *s, const struct stat *old)
     s->owns_fd = true;
     s->fd = open(directory, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
     if (s->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
-        s->aside = mem_printf("%s.XXXXXX", s->target);
+        s->aside = mem_printf("%s/.nwm-XXXXXX", directory);
         s->fd = mkostemp(s->aside, O_CLOEXEC);
         if (s->fd < 0) free(s->aside), s->aside = NULL;
     }
@@ -126,18 +127,24 @@ static struct fault *open_direct(struct sink *s, const char *path)
     return NULL;
 }
 
+static struct fault *refuse(const struct sink *s, int why)
+{
+    errno = why;
+    return cannot(s, "write");
+}
+
 static struct fault *open_path(struct sink *s, const char *path)
 {
     s->target = real_target(path);
+    size_t len = strlen(s->target);
+    if (len == 0) return refuse(s, ENOENT);
     struct stat st;
     if (stat(s->target, &st) != 0) {
         if (errno != ENOENT) return cannot(s, "write");
+        if (s->target[len - 1] == '/') return refuse(s, EISDIR);
         return open_aside(s, NULL);
     }
-    if (S_ISDIR(st.st_mode)) {
-        errno = EISDIR;
-        return cannot(s, "write");
-    }
+    if (S_ISDIR(st.st_mode)) return refuse(s, EISDIR);
     if (!S_ISREG(st.st_mode)) return open_direct(s, s->target);
     if (access(s->target, W_OK) != 0) return cannot(s, "write");
     return open_aside(s, &st);
@@ -237,23 +244,29 @@ size_t sink_memory(void) { return BUFFER_SIZE; }
 
 /* ---- finishing --------------------------------------------------------------------------------------------------- */
 
-/* Gives the nameless file a name beside the target; rename does the rest, atomically. */
+/* Gives the nameless file a name in the target's directory; rename does the rest, atomically. A short one, for the target's may be
+ * as long as names can be. */
 static struct fault *name_aside(struct sink *s)
 {
     if (s->aside) return NULL;
     char *from = mem_printf("/proc/self/fd/%d", s->fd);
+    char *copy = mem_strdup(s->target);
+    const char *directory = dirname(copy);
     struct fault *fault = NULL;
     for (int tries = 0;; tries++) {
-        char *name = mem_printf("%s.nwm-%ld-%d", s->target, (long)getpid(), tries);
+        char *name = mem_printf("%s/.nwm-%ld-%d", directory, (long)getpid(), tries);
         if (linkat(AT_FDCWD, from, AT_FDCWD, name, AT_SYMLINK_FOLLOW) == 0) {
             s->aside = name;
             break;
         }
+        int why = errno;
         free(name);
-        if (errno == EEXIST && tries < 100) continue;
+        errno = why;
+        if (why == EEXIST && tries < 100) continue;
         fault = cannot(s, "name");
         break;
     }
+    free(copy);
     free(from);
     return fault;
 }

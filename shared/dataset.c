@@ -298,8 +298,8 @@ static struct fault *check_ready(const struct manifest *m, const redisReply *rep
     bool unbounded = __builtin_mul_overflow(m->items, m->max_item, &most);
     if (m->max_item <= m->bytes && (unbounded || m->bytes <= most)) return NULL;
     return fault_new(FAULT_BAD_CONTRACT,
-                     "the manifest contradicts itself: items %" PRIu64 ", max_item %" PRIu64 ", bytes %" PRIu64, m->items,
-                     m->max_item, m->bytes);
+                     "the manifest contradicts itself: items %" PRIu64 ", max_item %" PRIu64 ", bytes %" PRIu64,
+                     m->items, m->max_item, m->bytes);
 }
 
 static struct fault *check_complete(const struct manifest *m, const redisReply *reply)

@@ -43,7 +43,8 @@ Test(fault, prints_as_the_design_shows)
 Test(fault, prints_only_what_there_is)
 {
     assert_prints(fault_new(FAULT_USAGE, "no such option"), "nwm-merger: Usage: no such option\n");
-    assert_prints(fault_about(fault_new(FAULT_OUTPUT, "disk full"), "out.txt"), "nwm-merger: out.txt: Output: disk full\n");
+    assert_prints(fault_about(fault_new(FAULT_OUTPUT, "disk full"), "out.txt"),
+                  "nwm-merger: out.txt: Output: disk full\n");
     assert_prints(fault_origin(fault_new(FAULT_LOST, "x"), "worker a:1"), "nwm-merger: Lost: x\n  from worker a:1\n");
     assert_prints(fault_frame(fault_new(FAULT_LOST, "x"), "push"),
                   "nwm-merger: Lost: x\n  Traceback (most recent call last):\n    push\n");
@@ -91,14 +92,18 @@ Test(fault, a_traceback_of_any_shape_is_taken_apart)
 
 Test(fault, a_remote_fault_plays_no_tricks_on_a_terminal)
 {
-    struct fault *f = fault_remote("Un\033[2Jsorted", 1, "a\rb\nnwm-merger: complete \xc2\x9b" "2J \xff gr\xc3\xbcn",
+    struct fault *f = fault_remote("Un\033[2Jsorted", 1,
+                                   "a\rb\nnwm-merger: complete \xc2\x9b"
+                                   "2J \xff gr\xc3\xbcn",
                                    "one\033]0;title\007\ntwo\xe2\x80\xae");
     fault_origin(fault_about(f, "demo\x01:%d", 2), "worker \033c");
-    assert_prints(f, "nwm-merger: demo\\x01:2: Un\\x1b[2Jsorted: a\\x0db\\x0anwm-merger: complete \\xc2\\x9b2J \\xff gr\xc3\xbcn\n"
-                     "  from worker \\x1bc\n"
-                     "  Traceback (most recent call last):\n"
-                     "    one\\x1b]0;title\\x07\n"
-                     "    two\\xe2\\x80\\xae\n");
+    assert_prints(
+        f,
+        "nwm-merger: demo\\x01:2: Un\\x1b[2Jsorted: a\\x0db\\x0anwm-merger: complete \\xc2\\x9b2J \\xff gr\xc3\xbcn\n"
+        "  from worker \\x1bc\n"
+        "  Traceback (most recent call last):\n"
+        "    one\\x1b]0;title\\x07\n"
+        "    two\\xe2\\x80\\xae\n");
 }
 
 Test(fault, remote_names_and_codes)
@@ -106,9 +111,9 @@ Test(fault, remote_names_and_codes)
     static const struct {
         const char *name, *kept;
         int code, exit;
-    } rows[] = {{"Unsorted", "Unsorted", 1, 1}, {"Timeout", "Timeout", 6, 6}, {"New", "New", 5, 5}, {NULL, "Unknown", 2, 2},
-                {"", "Unknown", 3, 3},          {"Lost", "Lost", 0, 4},       {"Lost", "Lost", 7, 4}, {"Lost", "Lost", -1, 4},
-                {"Lost", "Lost", 141, 4}};
+    } rows[] = {{"Unsorted", "Unsorted", 1, 1}, {"Timeout", "Timeout", 6, 6}, {"New", "New", 5, 5},
+                {NULL, "Unknown", 2, 2},        {"", "Unknown", 3, 3},        {"Lost", "Lost", 0, 4},
+                {"Lost", "Lost", 7, 4},         {"Lost", "Lost", -1, 4},      {"Lost", "Lost", 141, 4}};
     for (size_t i = 0; i < sizeof rows / sizeof *rows; i++) {
         struct fault *f = fault_remote(rows[i].name, rows[i].code, "x", NULL);
         cr_assert_str_eq(fault_name(f), rows[i].kept);
@@ -135,7 +140,8 @@ Test(fault, the_exit_codes_are_those_of_the_readme)
         {" Usage OrderConflict WrongCount NoMemory BadConfig BadContract ", 2},
         {" Partial ", 3},
         {" NoInput WorkerLost LeaseLost DuplicateWorker Busy Lost Interrupted Unreachable Denied NoDatasets WrongType "
-         "Protocol ServerFull ", 4},
+         "Protocol ServerFull ",
+         4},
         {" Output ", 5},
         {" Timeout ", 6},
     };

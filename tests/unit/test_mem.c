@@ -161,15 +161,18 @@ static const struct quoted quotes[] = {
     {"a\"b\\c", 5, 80, "\"a\\\"b\\\\c\""},
     {"a\0b\n\t\x7f", 6, 80, "\"a\\x00b\\x0a\\x09\\x7f\""},
     {"\033[2J", 4, 80, "\"\\x1b[2J\""},
-    {"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xbf", 15, 80, "\"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xbf\""},
+    {"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xbf", 15, 80,
+     "\"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xbf\""},
     {"\xff\xfe", 2, 80, "\"\\xff\\xfe\""},
     {"\xc3", 1, 80, "\"\\xc3\""},                            /* a character cut short by the item's end */
     {"\xc0\xaf", 2, 80, "\"\\xc0\\xaf\""},                   /* overlong */
     {"\xe0\x80\xaf", 3, 80, "\"\\xe0\\x80\\xaf\""},          /* overlong */
     {"\xed\xa0\x80", 3, 80, "\"\\xed\\xa0\\x80\""},          /* a surrogate */
     {"\xf4\x90\x80\x80", 4, 80, "\"\\xf4\\x90\\x80\\x80\""}, /* beyond Unicode */
-    {"\xc2\x9b" "2J", 4, 80, "\"\\xc2\\x9b2J\""},            /* CSI as a C1 control */
-    {"\xe2\x80\xae", 3, 80, "\"\\xe2\\x80\\xae\""},          /* right-to-left override */
+    {"\xc2\x9b"
+     "2J",
+     4, 80, "\"\\xc2\\x9b2J\""},                    /* CSI as a C1 control */
+    {"\xe2\x80\xae", 3, 80, "\"\\xe2\\x80\\xae\""}, /* right-to-left override */
     {"abcdef", 6, 6, "\"abcdef\""},
     {"abcdef", 6, 5, "\"abcde\"…"},
     {"abc\xc3\xbc", 5, 4, "\"abc\"…"}, /* never half a character */

@@ -13,6 +13,7 @@
 
 #include "shared/fault.h"
 #include "shared/redis_compat.h"
+#include "shared/reply.h"
 
 struct endpoint;
 
@@ -55,12 +56,14 @@ size_t endpoint_greet(const struct endpoint *e, redisContext *c, const char *cli
 /* Judges reply number i of those (from 0): NULL, or Denied and so on. A refused SETNAME is fine. */
 struct fault *endpoint_greeted(const struct endpoint *e, size_t i, const redisReply *reply) MUST_CHECK;
 
+/* The poll() events to wait for, has_output being whether anything is unsent: POLLIN, and POLLOUT when sending waits for
+ * it. During a TLS handshake the descriptor is writable while what is missing is the server's word: waiting for POLLOUT
+ * would not wait at all. */
+short endpoint_waits_for(const redisContext *c, bool has_output);
+
 /* The fault of a context in error, with advice: refused, reset, closed by the server, protocol. */
 struct fault *endpoint_context_fault(const struct endpoint *e, const redisContext *c);
-
-/* NULL unless it is an error reply; then its fault with a sentence of advice for the errors a server is known to answer with
- * (-OOM -LOADING -READONLY -MISCONF -NOREPLICAS -MASTERDOWN -MOVED -NOAUTH -NOPERM -WRONGPASS -WRONGTYPE -BUSY …).
- * doing: "RPUSHX nwm:{demo:2}:1.…", for the message. */
-struct fault *reply_fault(const redisReply *reply, const char *doing);
+/* The fault of a connection that was lost to errno `error` (0: the server closed it). */
+struct fault *endpoint_lost(const struct endpoint *e, int error);
 
 #endif

@@ -10,7 +10,7 @@ struct decoder {
     redisReplyObjectFunctions functions;
     bool wants_batch;
     uint32_t want;
-    size_t bytes_hint;
+    size_t bytes_hint, memory_most;
     size_t max_elements;
     char separator;
     const char *refusal;
@@ -18,13 +18,15 @@ struct decoder {
 
 /* ---- the block -------------------------------------------------------------------------------------------------- */
 
-static struct batch *batch_new(uint32_t want, uint32_t count, size_t bytes_hint)
+static struct batch *batch_new(const struct decoder *d, uint32_t count)
 {
     struct batch *b = mem_zalloc(sizeof *b);
     b->type = BATCH_TYPE;
-    b->want = want;
+    b->want = d->want;
     b->ends = mem_array(NULL, count ? count : 1, sizeof *b->ends);
-    b->capacity = bytes_hint + count;
+    size_t around = sizeof *b + count * sizeof *b->ends;
+    b->most = d->memory_most == 0 ? SIZE_MAX : d->memory_most > around ? d->memory_most - around : 0;
+    b->capacity = d->bytes_hint + count < b->most ? d->bytes_hint + count : b->most;
     b->bytes = mem_alloc(b->capacity ? b->capacity : 1);
     return b;
 }
@@ -45,11 +47,11 @@ static bool make_room(struct batch *b, size_t len)
     size_t need = b->used + len + 1;
     if (need > UINT32_MAX) return false;
     size_t capacity = b->capacity + b->capacity / 2;
+    if (need <= b->most && capacity > b->most) capacity = b->most;
     b->capacity = need > capacity ? need : capacity;
     b->bytes = mem_realloc(b->bytes, b->capacity);
     return true;
 }
-
 
 static inline bool batch_add(struct batch *b, const char *item, size_t len, char separator)
 {
@@ -118,7 +120,7 @@ static void *create_array(const redisReadTask *task, nwm_array_count count)
     if (task->parent) return refuse(d, "an LRANGE reply holds an array");
     if (task->type != REDIS_REPLY_ARRAY) return refuse(d, "an LRANGE reply is not an array");
     if (n > d->want) return refuse(d, "an LRANGE reply has more elements than were asked for");
-    return batch_new(d->want, (uint32_t)n, d->bytes_hint);
+    return batch_new(d, (uint32_t)n);
 }
 
 static void *create_integer(const redisReadTask *task, long long value)
@@ -185,11 +187,12 @@ struct decoder *decoder_new(redisReader *reader, char separator)
 
 void decoder_free(struct decoder *d) { free(d); }
 
-void decoder_expect_batch(struct decoder *d, uint32_t want, size_t bytes_hint)
+void decoder_expect_batch(struct decoder *d, uint32_t want, size_t bytes_hint, size_t memory_most)
 {
     d->wants_batch = true;
     d->want = want;
     d->bytes_hint = bytes_hint;
+    d->memory_most = memory_most;
 }
 
 void decoder_expect_reply(struct decoder *d, size_t max_elements)

@@ -29,6 +29,7 @@ struct batch {
     uint32_t *ends;
     char *bytes;
     size_t used, capacity;
+    size_t most; /* capacity stays within this as long as the items do */
 };
 
 enum { BATCH_TYPE = 0x6e776d };
@@ -55,8 +56,9 @@ struct decoder;
 struct decoder *decoder_new(redisReader *reader, char separator);
 void decoder_free(struct decoder *d);
 /* What the next reply is: set before hiredis is asked for it.
- * A batch: at most want items; bytes_hint is the expected size of the block, to size it in one go. */
-void decoder_expect_batch(struct decoder *d, uint32_t want, size_t bytes_hint);
+ * A batch: at most want items; bytes_hint is the expected size of the block, to size it in one go; memory_most what
+ * batch_memory() may come to, if the items fit into that (0: no matter). */
+void decoder_expect_batch(struct decoder *d, uint32_t want, size_t bytes_hint, size_t memory_most);
 /* A generic reply with at most max_elements elements in any of its arrays. */
 void decoder_expect_reply(struct decoder *d, size_t max_elements);
 /* Why the decoder refused, or NULL. */

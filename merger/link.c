@@ -140,7 +140,7 @@ static void expect_next(struct link *l)
     }
     const struct request *r = &l->requests[l->head];
     if (r->is_range) {
-        decoder_expect_batch(l->decoder, r->want, r->bytes_hint);
+        decoder_expect_batch(l->decoder, r->want, r->bytes_hint, r->weight);
     } else {
         decoder_expect_reply(l->decoder, r->want);
     }

@@ -15,6 +15,9 @@ enum {
     UNKNOWN_ITEM = 256,        /* what an item of a plain list is taken to weigh before any was seen */
 };
 
+/* A manifest is what others wrote: sums of its numbers stay below this, so that they cannot overflow. */
+#define ABSURD (UINT64_MAX / 4)
+
 struct arrived {
     struct arrived *next;
     struct batch *batch;
@@ -122,25 +125,28 @@ static uint64_t most_bytes(const struct stream *s, uint64_t n)
 {
     const struct stream_spec *spec = &s->spec;
     uint64_t max = spec->max_item ? spec->max_item : s->seen_max ? 2 * s->seen_max : UNKNOWN_ITEM;
-    uint64_t most = n > UINT64_MAX / (max + 1) ? UINT64_MAX : n * max;
+    uint64_t most;
+    if (__builtin_mul_overflow(n, max, &most)) most = UINT64_MAX;
     if (spec->max_window > 0) {
         uint64_t windows = (n + DATASET_WINDOW - 1) / DATASET_WINDOW;
         if (windows < most / spec->max_window) most = windows * spec->max_window;
     }
     if (!spec->is_plain && most > spec->bytes) most = spec->bytes;
-    return most;
+    return most < ABSURD ? most : ABSURD;
 }
 
 size_t stream_weight(const struct stream *s, uint64_t n)
 {
-    uint64_t re_read = s->asked_items > 0;
-    return (size_t)(most_bytes(s, n + re_read) + (n + re_read) * ITEM_INDEX + sizeof(struct batch));
+    uint64_t count = n + (s->asked_items > 0);
+    uint64_t index = count < ABSURD / ITEM_INDEX ? count * ITEM_INDEX : ABSURD;
+    return (size_t)(most_bytes(s, count) + index + sizeof(struct batch));
 }
 
 static uint64_t typical_item(const struct stream *s)
 {
-    if (!s->spec.is_plain) return s->spec.items ? s->spec.bytes / s->spec.items : 0;
-    return s->stats.items ? s->stats.bytes / s->stats.items : UNKNOWN_ITEM;
+    if (s->spec.is_plain) return s->stats.items ? s->stats.bytes / s->stats.items : UNKNOWN_ITEM;
+    uint64_t typical = s->spec.items ? s->spec.bytes / s->spec.items : 0;
+    return typical < ABSURD ? typical : ABSURD;
 }
 
 /* The largest n with most_bytes(n) and the protocol around it within one reply's limit. */

@@ -37,7 +37,7 @@ static void *get(void)
 
 static struct batch *get_batch(const char *text, size_t len, uint32_t want)
 {
-    decoder_expect_batch(decoder, want, 0);
+    decoder_expect_batch(decoder, want, 0, 0);
     feed(text, len);
     void *reply = get();
     cr_assert(decoded_is_batch(reply));
@@ -95,7 +95,7 @@ Test(batch, cut_at_every_byte)
             feed(half ? text + cut : text, half ? len - cut : cut);
             for (;;) {
                 if (n == 2) decoder_expect_reply(decoder, 0);
-                if (n < 2) decoder_expect_batch(decoder, n == 0 ? 3 : 1, n == 0 ? 7 : 0);
+                if (n < 2) decoder_expect_batch(decoder, n == 0 ? 3 : 1, n == 0 ? 7 : 0, 0);
                 void *got = NULL;
                 cr_assert_eq(redisReaderGetReply(reader, &got), REDIS_OK);
                 if (!got) break;
@@ -119,7 +119,7 @@ Test(batch, cut_at_every_byte)
 Test(batch, byte_by_byte)
 {
     static const char text[] = "*2\r\n$3\r\none\r\n$3\r\ntwo\r\n";
-    decoder_expect_batch(decoder, 2, 0);
+    decoder_expect_batch(decoder, 2, 0, 0);
     void *reply = NULL;
     for (size_t i = 0; i < sizeof text - 1; i++) {
         cr_assert_null(reply);
@@ -145,11 +145,24 @@ Test(batch, all_sizes_with_any_hint)
         buf_append(&text, "\r\n", 2);
     }
     for (int h = 0; h < 5; h++) {
-        decoder_expect_batch(decoder, 5, hints[h]);
+        decoder_expect_batch(decoder, 5, hints[h], 0);
         feed(text.data, text.len);
         struct batch *b = get();
         for (uint32_t i = 0; i < 5; i++) expect_item(b, i, big.data, lens[i]);
         cr_assert_geq(batch_memory(b), b->used + 5 * sizeof(uint32_t));
+        decoded_free(b);
+        /* Never more memory than allowed, if it is enough, however the block grew. */
+        size_t most = sizeof(struct batch) + 5 * sizeof(uint32_t) + 1032769 + 5;
+        decoder_expect_batch(decoder, 5, hints[h], most);
+        feed(text.data, text.len);
+        b = get();
+        cr_assert_leq(batch_memory(b), most);
+        expect_item(b, 3, big.data, lens[3]);
+        decoded_free(b);
+        decoder_expect_batch(decoder, 5, hints[h], 100);
+        feed(text.data, text.len);
+        b = get();
+        expect_item(b, 3, big.data, lens[3]);
         decoded_free(b);
     }
     buf_free(&text);
@@ -160,7 +173,7 @@ Test(batch, nul_is_a_separator_too)
 {
     redisReader *other = redisReaderCreate();
     struct decoder *d = decoder_new(other, '\0');
-    decoder_expect_batch(d, 2, 0);
+    decoder_expect_batch(d, 2, 0, 0);
     redisReaderFeed(other, TEXT("*2\r\n$2\r\na\n\r\n$1\r\nb\r\n"));
     void *reply = NULL;
     redisReaderGetReply(other, &reply);
@@ -226,7 +239,7 @@ static void expect_refused(const char *text, size_t len, uint32_t want, const ch
     for (int by_bytes = 0; by_bytes < 2; by_bytes++) {
         redisReader *r = redisReaderCreate();
         struct decoder *d = decoder_new(r, '\n');
-        decoder_expect_batch(d, want, 100);
+        decoder_expect_batch(d, want, 100, 0);
         void *reply = NULL;
         int worked = REDIS_OK;
         size_t step = by_bytes ? 1 : len;
@@ -271,7 +284,7 @@ static void expect_error(const char *text, size_t len, uint32_t want)
 {
     redisReader *r = redisReaderCreate();
     struct decoder *d = decoder_new(r, '\n');
-    decoder_expect_batch(d, want, 0);
+    decoder_expect_batch(d, want, 0, 0);
     redisReaderFeed(r, text, len);
     void *reply = NULL;
     cr_assert_eq(redisReaderGetReply(r, &reply), REDIS_ERR, "%s was taken", text);
@@ -303,7 +316,7 @@ Test(batch, other_replies_come_as_they_are)
         {"$-1\r\n", REDIS_REPLY_NIL},             {"$3\r\nabc\r\n", REDIS_REPLY_STRING}, {"*-1\r\n", REDIS_REPLY_NIL},
     };
     for (size_t i = 0; i < sizeof replies / sizeof *replies; i++) {
-        decoder_expect_batch(decoder, 5, 0);
+        decoder_expect_batch(decoder, 5, 0, 0);
         feed(replies[i].text, strlen(replies[i].text));
         redisReply *reply = get();
         cr_assert_not(decoded_is_batch(reply));
@@ -332,7 +345,7 @@ Test(batch, generic_replies_are_bounded)
 
 Test(batch, freed_while_half_here)
 {
-    decoder_expect_batch(decoder, 1000, 1 << 20);
+    decoder_expect_batch(decoder, 1000, 1 << 20, 0);
     feed(TEXT("*1000\r\n$1\r\na\r\n$5\r\nab"));
     void *reply = NULL;
     cr_assert_eq(redisReaderGetReply(reader, &reply), REDIS_OK);

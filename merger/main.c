@@ -11,6 +11,7 @@
  *   session    streams → heap → merge → sink, on one event loop
  *   the end    are all lists still as they were? then the output is finished and the receipt printed
  */
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -102,10 +103,19 @@ static struct fault *run(struct job *j, int *code)
     return merge_job(j);
 }
 
+/* Blocks of up to 1 MB come and go with every batch. Left alone, malloc gives each its own mapping, and faulting the pages in anew was
+ * 15 % of the CPU (N, measured); what is freed is kept for the next block instead. Larger ones go back to the system. */
+static void keep_freed_blocks(void)
+{
+    mallopt(M_MMAP_THRESHOLD, 4 << 20);
+    mallopt(M_TRIM_THRESHOLD, 64 << 20);
+}
+
 int main(int argc, char **argv)
 {
     struct job j = {0};
     int code = EXIT_DONE;
+    keep_freed_blocks();
     stop_install();
     log_init("nwm-merger", false, false);
     struct fault *fault = options_parse(&j.options, PROGRAM_MERGER, argc, argv);

@@ -305,7 +305,9 @@ Test(dataset, ready_needs_what_readiness_promises)
     for (size_t i = 0; i < sizeof needed / sizeof *needed; i++) {
         fake_ready(&k);
         fake_set(&k, needed[i], NULL);
-        assert_bad(&k, FAULT_BAD_CONTRACT, needed[i]);
+        char expected[40];
+        snprintf(expected, sizeof expected, "no field %s", needed[i]);
+        assert_bad(&k, FAULT_BAD_CONTRACT, expected);
     }
     for (size_t i = 0; i < sizeof spare / sizeof *spare; i++) {
         fake_ready(&k);
@@ -445,6 +447,9 @@ Test(dataset, replies_of_a_wrong_shape)
         }
     fake_ready(&k);
     k.elements[1] = NULL;
+    assert_bad(&k, FAULT_BAD_CONTRACT, "value number 1");
+    fake_ready(&k);
+    k.parts[1].type = REDIS_REPLY_ERROR; /* has a text, too */
     assert_bad(&k, FAULT_BAD_CONTRACT, "value number 1");
     for (size_t t = 1; t < sizeof types / sizeof *types; t++) {
         fake_ready(&k);

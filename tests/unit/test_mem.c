@@ -165,6 +165,7 @@ static const struct quoted quotes[] = {
      "\"gr\xc3\xbc\xc3\x9f \xe2\x82\xac \xf0\x9f\x90\xbf\""},
     {"\xff\xfe", 2, 80, "\"\\xff\\xfe\""},
     {"\xc3", 1, 80, "\"\\xc3\""},                            /* a character cut short by the item's end */
+    {"\xc3\xbc", 1, 80, "\"\\xc3\""},                        /* what stands behind is not its own */
     {"\xc0\xaf", 2, 80, "\"\\xc0\\xaf\""},                   /* overlong */
     {"\xe0\x80\xaf", 3, 80, "\"\\xe0\\x80\\xaf\""},          /* overlong */
     {"\xed\xa0\x80", 3, 80, "\"\\xed\\xa0\\x80\""},          /* a surrogate */

@@ -13,10 +13,7 @@
 
 /* ---------------------------------------------------------------- bytes */
 
-static int compare_lengths(size_t a, size_t b)
-{
-    return (a > b) - (a < b);
-}
+static int compare_lengths(size_t a, size_t b) { return (a > b) - (a < b); }
 
 int bytes_compare(const char *a, size_t alen, const char *b, size_t blen)
 {
@@ -31,15 +28,9 @@ static inline uint64_t word_norm(uint64_t word, size_t len)
     return (word8_big_endian(word) & ~UINT64_C(0xff)) | length;
 }
 
-uint64_t bytes_norm(const char *text, size_t len)
-{
-    return word_norm(word8_load_most(text, len), len);
-}
+uint64_t bytes_norm(const char *text, size_t len) { return word_norm(word8_load_most(text, len), len); }
 
-uint64_t folded_norm(const char *text, size_t len)
-{
-    return word_norm(word8_upper(word8_load_most(text, len)), len);
-}
+uint64_t folded_norm(const char *text, size_t len) { return word_norm(word8_upper(word8_load_most(text, len)), len); }
 
 size_t bytes_shared(const char *a, size_t alen, const char *b, size_t blen, bool folded)
 {
@@ -50,8 +41,7 @@ size_t bytes_shared(const char *a, size_t alen, const char *b, size_t blen, bool
             x = word8_upper(x);
             y = word8_upper(y);
         }
-        if (x != y)
-            return i + (unsigned)__builtin_ctzll(x ^ y) / 8;
+        if (x != y) return i + (unsigned)__builtin_ctzll(x ^ y) / 8;
     }
     return shorter;
 }
@@ -59,8 +49,7 @@ size_t bytes_shared(const char *a, size_t alen, const char *b, size_t blen, bool
 int folded_compare(const char *a, size_t alen, const char *b, size_t blen)
 {
     size_t shared = bytes_shared(a, alen, b, blen, true);
-    if (shared == alen || shared == blen)
-        return compare_lengths(alen, blen);
+    if (shared == alen || shared == blen) return compare_lengths(alen, blen);
     uint64_t x = word8_upper((unsigned char)a[shared]), y = word8_upper((unsigned char)b[shared]);
     return x < y ? -1 : 1;
 }
@@ -72,12 +61,10 @@ static unsigned month_number(const char *text, size_t len)
     static const char MONTHS[] = "JANFEBMARAPRMAYJUNJULAUGSEPOCTNOVDEC";
     const char *end = text + len;
     const char *p = key_skip_blanks(text, end);
-    if (end - p < 3)
-        return 0;
+    if (end - p < 3) return 0;
     uint64_t word = word8_upper(word8_load_part(p, 3));
     for (unsigned i = 0; i < 12; i++) {
-        if (word == word8_load_part(MONTHS + 3 * i, 3))
-            return i + 1;
+        if (word == word8_load_part(MONTHS + 3 * i, 3)) return i + 1;
     }
     return 0;
 }
@@ -87,10 +74,7 @@ int month_compare(const char *a, size_t alen, const char *b, size_t blen)
     return (int)month_number(a, alen) - (int)month_number(b, blen);
 }
 
-uint64_t month_norm(const char *text, size_t len)
-{
-    return (uint64_t)month_number(text, len) << 1;
-}
+uint64_t month_norm(const char *text, size_t len) { return (uint64_t)month_number(text, len) << 1; }
 
 /* ---------------------------------------------------------------- floats */
 
@@ -101,16 +85,13 @@ struct general {
     long double value;
 };
 
-static bool is_space(char c)
-{
-    return c == ' ' || (c >= '\t' && c <= '\r');
-}
+static bool is_space(char c) { return c == ' ' || (c >= '\t' && c <= '\r'); }
 
 /* What can stand within a number for strtold: 1.5e-7, 0x1p3, infinity, nan(0_a). */
 static bool is_numeric(char c)
 {
-    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '+' || c == '-' ||
-           c == '(' || c == ')' || c == '_';
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || c == '.' || c == '+' ||
+           c == '-' || c == '(' || c == ')' || c == '_';
 }
 
 /* The text need not end in a NUL, so strtold gets a copy of what could be part of the number, in the C locale whatever
@@ -130,15 +111,11 @@ static struct general read_general(const char *text, size_t len)
         g.kind = GENERAL_NONE;
     else if (isnan(g.value))
         g.kind = GENERAL_NAN;
-    if (copy != brief)
-        free(copy);
+    if (copy != brief) free(copy);
     return g;
 }
 
-static bool continues_number(char c)
-{
-    return c == 'e' || c == 'E' || c == 'x' || c == 'X' || c == '.';
-}
+static bool continues_number(char c) { return c == 'e' || c == 'E' || c == 'x' || c == 'X' || c == '.'; }
 
 #if LDBL_MANT_DIG >= 64
 /* Plain decimals of at most 19 digits: the digits and the power of ten they are divided by are both exact as long
@@ -156,16 +133,14 @@ static bool read_plain(const char *p, const char *end, struct general *g)
             value = value * 10 + d;
             digits++;
             behind += point;
-            if (digits > 19)
-                return false;
+            if (digits > 19) return false;
         } else if (*p == '.' && !point) {
             point = true;
         } else {
             break;
         }
     }
-    if (digits == 0 || (p < end && continues_number(*p)))
-        return false;
+    if (digits == 0 || (p < end && continues_number(*p))) return false;
     long double size = (long double)value / (long double)decimal_power[behind];
     *g = (struct general){.kind = GENERAL_NUMBER, .value = negative ? -size : size};
     return true;
@@ -175,26 +150,21 @@ static bool read_plain(const char *p, const char *end, struct general *g)
 static struct general general_read(const char *text, size_t len)
 {
     const char *end = text + len;
-    while (text < end && is_space(*text))
-        text++;
+    while (text < end && is_space(*text)) text++;
     struct general g;
 #if LDBL_MANT_DIG >= 64
-    if (read_plain(text, end, &g))
-        return g;
+    if (read_plain(text, end, &g)) return g;
 #endif
     const char *p = text;
-    while (p < end && is_numeric(*p))
-        p++;
+    while (p < end && is_numeric(*p)) p++;
     return read_general(text, (size_t)(p - text));
 }
 
 int general_compare(const char *a, size_t alen, const char *b, size_t blen)
 {
     struct general x = general_read(a, alen), y = general_read(b, blen);
-    if (x.kind != y.kind)
-        return x.kind < y.kind ? -1 : 1;
-    if (x.kind != GENERAL_NUMBER)
-        return 0;
+    if (x.kind != y.kind) return x.kind < y.kind ? -1 : 1;
+    if (x.kind != GENERAL_NUMBER) return 0;
     return (x.value > y.value) - (x.value < y.value);
 }
 
@@ -211,10 +181,8 @@ _Static_assert(EXPONENT_INFINITE < 1 << 16, "exponent, mantissa and one more bit
 
 static uint64_t float_size(long double value)
 {
-    if (value == 0)
-        return 0;
-    if (isinf(value))
-        return (uint64_t)EXPONENT_INFINITE << (MANTISSA_BITS + 1);
+    if (value == 0) return 0;
+    if (isinf(value)) return (uint64_t)EXPONENT_INFINITE << (MANTISSA_BITS + 1);
     int exponent;
     long double mantissa = ldexpl(frexpl(value, &exponent), MANTISSA_BITS + 1);
     uint64_t top = (uint64_t)mantissa;
@@ -226,8 +194,7 @@ static uint64_t float_size(long double value)
 uint64_t general_norm(const char *text, size_t len)
 {
     struct general g = general_read(text, len);
-    if (g.kind != GENERAL_NUMBER)
-        return (uint64_t)g.kind << 1;
+    if (g.kind != GENERAL_NUMBER) return (uint64_t)g.kind << 1;
     uint64_t size = float_size(fabsl(g.value));
     bool inexact = g.value != 0 && !isinf(g.value) && (size & 1) != 0;
     return (g.value < 0 ? FLOAT_ZERO - size : FLOAT_ZERO + size) << 1 | inexact;

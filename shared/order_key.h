@@ -37,15 +37,11 @@ struct order_key {
 };
 
 /* sort takes a newline for a blank too; it can be within an item only with -z. */
-static inline bool key_is_blank(char c)
-{
-    return c == ' ' || c == '\t' || c == '\n';
-}
+static inline bool key_is_blank(char c) { return c == ' ' || c == '\t' || c == '\n'; }
 
 static inline const char *key_skip_blanks(const char *p, const char *end)
 {
-    while (p < end && key_is_blank(*p))
-        p++;
+    while (p < end && key_is_blank(*p)) p++;
     return p;
 }
 

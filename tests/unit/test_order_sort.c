@@ -52,8 +52,7 @@ static void read_all(int fd, struct buf *out)
 {
     cr_assert_eq(lseek(fd, 0, SEEK_SET), 0);
     ssize_t n;
-    while ((n = read(fd, buf_reserve(out, 65536), 65536)) > 0)
-        out->len += (size_t)n;
+    while ((n = read(fd, buf_reserve(out, 65536), 65536)) > 0) out->len += (size_t)n;
     cr_assert_eq(n, 0);
     close(fd);
 }
@@ -72,8 +71,7 @@ static int run(char *const argv[], const struct buf *in, struct buf *out)
     cr_assert_eq(posix_spawnp(&pid, argv[0], &actions, NULL, argv, environ), 0);
     posix_spawn_file_actions_destroy(&actions);
     int status;
-    while (waitpid(pid, &status, 0) < 0)
-        cr_assert_eq(errno, EINTR);
+    while (waitpid(pid, &status, 0) < 0) cr_assert_eq(errno, EINTR);
     close(input);
     read_all(output, out);
     return WIFEXITED(status) ? WEXITSTATUS(status) : 128;
@@ -84,12 +82,9 @@ static int run_sort(struct one_case *c, bool unique, struct buf *out)
 {
     char *argv[16] = {"sort", "-s", "--parallel=1", "-S1M"};
     int n = 4;
-    for (int i = 0; i < c->options.argc; i++)
-        argv[n++] = c->options.argv[i];
-    if (c->zero)
-        argv[n++] = "-z";
-    if (unique)
-        argv[n++] = "-u";
+    for (int i = 0; i < c->options.argc; i++) argv[n++] = c->options.argv[i];
+    if (c->zero) argv[n++] = "-z";
+    if (unique) argv[n++] = "-u";
     return run(argv, &c->items.bytes, out);
 }
 
@@ -104,8 +99,7 @@ static void make_items(struct one_case *c)
     bool prefixed = random_chance(&c->random, 15);
     for (unsigned i = 0; i < c->items.count; i++) {
         starts[i] = c->items.bytes.len;
-        if (prefixed)
-            buf_append(&c->items.bytes, "2026-01-01T00", random_chance(&c->random, 95) ? 13 : 11);
+        if (prefixed) buf_append(&c->items.bytes, "2026-01-01T00", random_chance(&c->random, 95) ? 13 : 11);
         random_item(&c->random, &c->options, c->zero, &c->items.bytes);
         buf_append(&c->items.bytes, &separator, 1);
     }
@@ -139,8 +133,7 @@ static void sort_items(const struct order *o, struct bytes *sorted, const struct
 static void join(const struct one_case *c, const struct bytes *sorted, bool unique, struct buf *out)
 {
     for (unsigned i = 0; i < c->items.count; i++) {
-        if (unique && i > 0 && compare(c->order, sorted[i - 1], sorted[i]) == 0)
-            continue;
+        if (unique && i > 0 && compare(c->order, sorted[i - 1], sorted[i]) == 0) continue;
         buf_append(out, sorted[i].data, sorted[i].len + 1);
     }
 }
@@ -150,13 +143,12 @@ static void join(const struct one_case *c, const struct bytes *sorted, bool uniq
 static void expect_same(const struct one_case *c, struct buf *theirs, struct buf *ours, const char *how)
 {
     size_t n = 0, line = 0;
-    while (n < theirs->len && n < ours->len && theirs->data[n] == ours->data[n])
-        n++;
-    if (n == theirs->len && n == ours->len)
-        return;
+    while (n < theirs->len && n < ours->len && theirs->data[n] == ours->data[n]) n++;
+    if (n == theirs->len && n == ours->len) return;
     for (line = n; line > 0 && ours->data[line - 1] != (c->zero ? '\0' : '\n'); line--)
         ;
-    char *expected = mem_quote(theirs->data + line, theirs->len - line), *got = mem_quote(ours->data + line, ours->len - line);
+    char *expected = mem_quote(theirs->data + line, theirs->len - line),
+         *got = mem_quote(ours->data + line, ours->len - line);
     cr_assert_fail("%s, options \"%s\" (%s): from byte %zu on\n  sort has %s\n  we have  %s", c->what,
                    random_options_text(&c->options), how, line, expected, got);
 }
@@ -165,8 +157,7 @@ static void expect_same(const struct one_case *c, struct buf *theirs, struct buf
  * need not be ours, but where no further key hangs on such a comparison it must be in order for us: it is not refused. */
 static void expect_in_order(const struct one_case *c, const struct buf *theirs)
 {
-    if (strstr(order_text(c->order), " -k") != NULL)
-        return;
+    if (strstr(order_text(c->order), " -k") != NULL) return;
     struct bytes before = {NULL, 0};
     for (size_t at = 0; at < theirs->len;) {
         const char *end = memchr(theirs->data + at, c->zero ? '\0' : '\n', theirs->len - at);
@@ -183,10 +174,7 @@ static bool is_float_with_nan(const struct one_case *c)
     return !c->options.no_nan && strchr(random_options_text(&c->options), 'g') != NULL;
 }
 
-static int sign(int n)
-{
-    return (n > 0) - (n < 0);
-}
+static int sign(int n) { return (n > 0) - (n < 0); }
 
 static void check_norms(const struct one_case *c, struct bytes a, struct bytes b, size_t skip)
 {
@@ -194,8 +182,7 @@ static void check_norms(const struct one_case *c, struct bytes a, struct bytes b
     int truth = sign(compare(c->order, a, b));
     bool lower_alone = (x ^ y) == NORM_INEXACT;
     int claim = x < y ? -1 : x > y ? 1 : 0;
-    if (!lower_alone && (claim == truth || (claim == 0 && !norm_is_exact(x))))
-        return;
+    if (!lower_alone && (claim == truth || (claim == 0 && !norm_is_exact(x)))) return;
     char *p = mem_quote(a.data, a.len), *q = mem_quote(b.data, b.len);
     cr_assert_fail("%s, options \"%s\", skip %zu: %s has norm %llx and %s %llx, but they compare %d", c->what,
                    random_options_text(&c->options), skip, p, (unsigned long long)x, q, (unsigned long long)y, truth);
@@ -306,12 +293,6 @@ static void check_cases(const char *what, bool zero)
     cr_assert_lt(refused, cases / 2 + 1);
 }
 
-Test(order_sort, lines)
-{
-    check_cases("lines", false);
-}
+Test(order_sort, lines) { check_cases("lines", false); }
 
-Test(order_sort, zero)
-{
-    check_cases("-z", true);
-}
+Test(order_sort, zero) { check_cases("-z", true); }

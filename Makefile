@@ -106,6 +106,7 @@ UNIT_HELPERS   := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
 SYSTEM_HELPERS := $(filter-out tests/system/test_% tests/system/tool_%,$(wildcard tests/system/*.c))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c)) $(patsubst %.cc,$(BUILD)/%,$(wildcard tests/bench/*.cc))
 FUZZ  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
+SCRIPTS := $(wildcard config/setup config/demo tests/run tests/fuzz/run tests/bench/run tests/system/faults tests/system/chaos .ci/run)
 C_FILES := $(wildcard shared/*.[ch] worker/*.[ch] merger/*.[ch] tests/*/*.[ch])
 
 all: $(PROGRAMS)
@@ -214,7 +215,7 @@ check:
 
 demo: setup
 	$(submake) all
-	@BUILD='$(BUILD)' config/demo
+	@config/demo $(BUILD)
 
 # ---------------------------------------------------------------- measuring and breaking
 
@@ -259,6 +260,10 @@ fuzz:
 	$(submake) fuzz-programs
 	@BUILD='$(BUILD)' tests/fuzz/run $(SECONDS) $(FUZZ)
 
+# Formats all sources in place.
+format:
+	$(Q)$(CLANG_FORMAT) -i $(C_FILES)
+
 lint:
 	@config/setup lint
 	$(call say,FORMAT,$(words $(C_FILES)) files)
@@ -266,7 +271,10 @@ lint:
 	$(call say,CPPCHECK,$(words $(filter %.c,$(C_FILES))) files)
 	$(Q)$(CPPCHECK) --quiet --std=c11 --language=c --enable=warning,performance,portability --inline-suppr --error-exitcode=1 \
 	    --suppressions-list=.cppcheck -j$(CPUS) -I. -D_GNU_SOURCE -DNWM_VERSION='""' $(filter-out tests/%,$(filter %.c,$(C_FILES)))
-	@if command -v shellcheck >/dev/null; then shellcheck config/setup tests/run tests/fuzz/run .ci/run; fi
+	$(call say,MANUALS,$(MANUALS))
+	$(Q)mandoc -T lint -W warning $(MANUALS)
+	$(call say,SHELL,$(SCRIPTS))
+	$(Q)shellcheck $(SCRIPTS)
 
 # ---------------------------------------------------------------- installing
 
@@ -294,7 +302,7 @@ clean:
 	elif [ -e '$(BUILD)' ]; then echo "nwmerge: $(BUILD) is not a build of this Makefile; left alone." >&2; fi
 
 FORCE:
-.PHONY: all help tests setup test check demo bench bench-programs faults chaos fuzz fuzz-programs lint install uninstall dist clean FORCE
+.PHONY: all help tests setup test check demo bench bench-programs faults chaos fuzz fuzz-programs format lint install uninstall dist clean FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD)/obj $(BUILD)/fuzz/obj -name '*.d' 2>/dev/null)

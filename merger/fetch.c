@@ -14,6 +14,8 @@ enum {
     OUTSTANDING = 8 * 1000 * 1000, /* bytes of replies on one connection */
 };
 
+#define ABSURD_ITEM ((uint64_t)1 << 40)
+
 enum urgency { URGENT, PATIENT, URGENCIES };
 
 /* A stream as the read-ahead sees it. */
@@ -22,6 +24,7 @@ struct lane {
     struct wire *wire;
     size_t floor;  /* one item and the one before it: always granted */
     size_t window; /* what it may hold now, floor included */
+    bool gives_back; /* what it was lent, as that runs off */
     struct lane *behind[URGENCIES];
     bool queued[URGENCIES];
 };
@@ -40,7 +43,6 @@ struct fetch {
     struct fetch_limits limits;
     size_t fair;  /* what a window may grow to without having stalled, beyond its floor */
     size_t spare; /* what stalled streams may still add */
-    size_t spare_total;
 };
 
 /* ---- the queues of lanes that may want to ask -------------------------------------------------------------------- */
@@ -71,11 +73,18 @@ void fetch_touch(struct fetch *f, size_t stream) { enqueue(&f->lanes[stream], PA
 
 /* ---- windows ----------------------------------------------------------------------------------------------------- */
 
+/* Manifests are what others wrote: sums over thousands of streams must not overflow. Redis has no items near this. */
+static uint64_t largest_item(const struct stream *s)
+{
+    uint64_t max = stream_spec(s)->max_item;
+    return max < ABSURD_ITEM ? max : ABSURD_ITEM;
+}
+
 /* One item and the one re-read before it. */
 static size_t floor_of(const struct stream *s)
 {
     const struct stream_spec *spec = stream_spec(s);
-    uint64_t two = 2 * spec->max_item;
+    uint64_t two = 2 * largest_item(s);
     if (!spec->is_plain && two > spec->bytes) two = spec->bytes;
     return (size_t)two + 512;
 }
@@ -104,7 +113,7 @@ struct fault *fetch_new(struct stream **streams, size_t n, const struct fetch_li
     size_t floors = 0, largest = 0;
     for (size_t i = 0; i < n; i++) {
         floors += floor_of(streams[i]);
-        size_t item = (size_t)stream_spec(streams[i])->max_item;
+        size_t item = (size_t)largest_item(streams[i]);
         if (item > largest) largest = item;
     }
     /* The connection's reader holds a whole item before the block does. */
@@ -118,7 +127,7 @@ struct fault *fetch_new(struct stream **streams, size_t n, const struct fetch_li
     f->wires = mem_zalloc((n + 1) * sizeof *f->wires);
     size_t spare = limits->memory - limits->fixed - floors - largest;
     f->fair = n ? spare / 2 / n : 0;
-    f->spare = f->spare_total = spare / 2;
+    f->spare = spare / 2;
     for (size_t i = 0; i < n; i++) {
         struct lane *lane = &f->lanes[i];
         lane->stream = streams[i];
@@ -139,38 +148,49 @@ void fetch_free(struct fetch *f)
     free(f);
 }
 
+/* Windows beyond the even share and f->spare always add up to the same, and none shrinks below what its stream holds: that is
+ * what keeps the sum under the cap. */
+static void give_back(struct fetch *f, struct lane *lane)
+{
+    size_t keep = lane->floor + f->fair, held = stream_memory(lane->stream);
+    if (keep < held) keep = held;
+    if (lane->window <= keep) return;
+    f->spare += lane->window - keep;
+    lane->window = keep;
+}
+
+/* Nothing is left for those who wait: all others are to give back what they were lent. */
+static void start_over(struct fetch *f, const struct lane *waiting)
+{
+    for (size_t i = 0; i < f->n; i++) {
+        struct lane *lane = &f->lanes[i];
+        if (lane == waiting) continue;
+        lane->gives_back = true;
+        give_back(f, lane);
+    }
+}
+
 void fetch_consumed(struct fetch *f, size_t stream)
 {
     struct lane *lane = &f->lanes[stream];
     size_t fair = lane->floor + f->fair;
+    if (lane->gives_back) give_back(f, lane);
     if (lane->window < fair) lane->window = 2 * lane->window < fair ? 2 * lane->window : fair;
     enqueue(lane, PATIENT);
-}
-
-/* Nothing is left for those who wait: back to the even share. What is held beyond it runs off by itself. */
-static void start_over(struct fetch *f)
-{
-    for (size_t i = 0; i < f->n; i++) {
-        size_t fair = f->lanes[i].floor + f->fair;
-        if (f->lanes[i].window > fair) f->lanes[i].window = fair;
-    }
-    f->spare = f->spare_total;
 }
 
 void fetch_stalled(struct fetch *f, size_t stream)
 {
     struct lane *lane = &f->lanes[stream];
     size_t fair = lane->floor + f->fair;
+    lane->gives_back = false;
     if (lane->window < fair) {
         lane->window = 2 * lane->window < fair ? 2 * lane->window : fair;
     } else {
+        if (f->spare == 0) start_over(f, lane);
         size_t more = lane->window < f->spare ? lane->window : f->spare;
-        if (more == 0) {
-            start_over(f);
-        } else {
-            lane->window += more;
-            f->spare -= more;
-        }
+        lane->window += more;
+        f->spare -= more;
     }
     enqueue(lane, URGENT);
 }

@@ -6,8 +6,9 @@
  *
  *   - Windows start small, so that the first item comes quickly and `--limit 10` reads little. A window doubles each time the
  *     merge has used up a batch: streams that are not being consumed (disjoint ranges) keep their few items and cost nothing.
- *   - Half of the memory is shared out evenly; the other half goes to the streams the merge had to wait for, until
- *     it is used up, and then everybody starts over. A merge that reads one stream at a time gets deep read-ahead for it.
+ *   - Half of the memory is shared out evenly; the other half is lent to the streams the merge had to wait for. When it is
+ *     used up, those that were lent some give it back as they are consumed. A merge that reads one stream at a time gets
+ *     deep read-ahead for it.
  *   - At most 8 MB of replies are outstanding per connection however many streams share it. When that is used up, the
  *     streams that the merge waits for go first.
  */

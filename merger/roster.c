@@ -11,7 +11,7 @@
 #include "shared/mem.h"
 #include "shared/stop.h"
 
-enum { LOOK_EVERY_MS = 1000 };
+enum { LOOK_EVERY_MS = 1000, DEFAULT_LEASE_MS = 15000 /* of a worker that does not say */ };
 
 struct server {
     struct endpoint *endpoint;
@@ -219,11 +219,12 @@ static void judge_leaseless(struct member *m)
 {
     int64_t now = clock_ms();
     if (m->leaseless_since == 0) m->leaseless_since = now;
-    if (now - m->leaseless_since < m->manifest.lease_ms) return;
+    int64_t lease_ms = m->manifest.lease_ms ? m->manifest.lease_ms : DEFAULT_LEASE_MS;
+    if (now - m->leaseless_since < lease_ms) return;
     char *worker = manifest_worker(&m->manifest);
     m->fault = fault_new(FAULT_WORKER_LOST,
                          "its worker %s is gone: the load began and its lease of %g s has run out; load it again with nwm-worker",
-                         worker, (double)m->manifest.lease_ms / 1000);
+                         worker, (double)lease_ms / 1000);
     fault_about(m->fault, "%s", m->name);
     fault_origin(m->fault, "worker %s, run %" PRIu64, worker, m->manifest.run);
     free(worker);

@@ -36,6 +36,7 @@ struct merge {
     size_t waits_for;
     uint64_t items;  /* written */
     uint64_t walked; /* seen: with -u more than were written */
+    uint64_t total;  /* of all streams */
     bool limited;
 
     struct buf last; /* -u: the item written last */
@@ -64,6 +65,7 @@ struct merge *merge_new(struct stream **streams, size_t n, struct fetch *fetch, 
     m->fetch = fetch;
     m->sink = sink;
     m->fronts = mem_zalloc((n + 1) * sizeof *m->fronts);
+    for (size_t i = 0; i < n; i++) m->total += stream_spec(streams[i])->items;
     m->heap = heap_new(n, items_tie, m);
     keys_init(&m->keys, options->order, n);
     return m;
@@ -293,6 +295,14 @@ static void write_singly(struct merge *m, size_t stream, const struct batch *b, 
     }
 }
 
+/* So many items, with their tags, fit into a piece. A plain list's tag is its key, of any length. */
+static uint64_t items_in_piece(const struct merge *m, size_t stream)
+{
+    if (!m->options.tag) return PIECE_ITEMS;
+    uint64_t n = PIECE_BYTES / (strlen(stream_spec(m->streams[stream])->tag) + 1);
+    return n > PIECE_ITEMS ? PIECE_ITEMS : n > 0 ? n : 1;
+}
+
 /* Writes the run at the top. False: the stream turned out to be unsorted behind what was written. */
 static bool write_run(struct merge *m, uint64_t quota)
 {
@@ -301,7 +311,7 @@ static bool write_run(struct merge *m, uint64_t quota)
     const struct batch *b = f->batch;
     uint32_t from = f->next;
     bool singly = m->options.tag || m->options.unique;
-    if (singly && quota > PIECE_ITEMS) quota = PIECE_ITEMS;
+    if (singly && quota > items_in_piece(m, top.stream)) quota = items_in_piece(m, top.stream);
     if (m->options.has_limit && quota > m->options.limit - m->items) quota = m->options.limit - m->items;
     bool sorted = follow(m, top, quota, singly ? PIECE_BYTES : SIZE_MAX);
     m->walked += f->next - from;
@@ -340,13 +350,14 @@ static bool top_is_used_up(const struct merge *m)
 enum merge_turn merge_turn(struct merge *m, uint64_t quota)
 {
     uint64_t until = m->walked + quota;
-    enum stream_next what = begin_streams(m);
+    /* Before anything is waited for: of a limit of 0 nothing was asked. */
+    enum stream_next what = at_limit(m) ? STREAM_END : begin_streams(m);
     bool all_have_items = m->begun == m->n && heap_size(m->heap) > 0 && !top_is_used_up(m);
     if (all_have_items && keys_want_longer(&m->keys)) lengthen_prefix(m);
     while (what != STREAM_WAIT && what != STREAM_FAULT) {
         if (!sink_has_room(m->sink)) return MERGE_BLOCKED;
         if (at_limit(m)) {
-            m->limited = heap_size(m->heap) > 0;
+            m->limited = m->walked < m->total;
             return MERGE_DONE;
         }
         if (heap_size(m->heap) == 0) return MERGE_DONE;

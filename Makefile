@@ -274,7 +274,7 @@ lint:
 	$(call say,MANUALS,$(MANUALS))
 	$(Q)mandoc -T lint -W warning $(MANUALS)
 	$(call say,SHELL,$(SCRIPTS))
-	$(Q)shellcheck $(SCRIPTS)
+	$(Q)shellcheck -S warning $(SCRIPTS)
 
 # ---------------------------------------------------------------- installing
 

@@ -29,15 +29,14 @@ static const char prologue[] =
 
 /* clang-format off */
 
-/* ARGV[4] lease ms, [5] nonce, [6] order, [7] source, [8] keep ms, [9] contract. HDEL comes first for a full Redis
- * (script.h). */
+/* ARGV[4] lease ms, [5] nonce, [6] order, [7] source, [8] keep ms, [9] contract. For a full Redis, DEL comes before
+ * HSET (script.h). */
 static const char begin_text[] =
     "local holder = redis.call('GET', KEYS[2])\n"
     "if holder and holder ~= ARGV[1] then return {'busy', holder, redis.call('PTTL', KEYS[2])} end\n"
     "local old = redis.call('HMGET', KEYS[1], 'run', 'state', 'list', 'token', 'contract')\n"
     "if old[4] == ARGV[1] then return {'begun', old[1], old[3]} end\n"
     "if old[5] and old[5] ~= ARGV[9] then return {'contract', old[5]} end\n"
-    "redis.call('HDEL', KEYS[1], 'error')\n"
     "if owned(old[3]) then\n"
     "  if old[2] == 'ready' and tonumber(ARGV[8]) > 0 then\n"
     "    local left = redis.call('PTTL', old[3])\n"
@@ -93,7 +92,6 @@ static const char fail_text[] =
     "if now[2] ~= 'loading' then return {'state', now[2] or ''} end\n"
     "if owned(now[3]) then redis.call('UNLINK', now[3]) end\n"
     "if redis.call('GET', KEYS[2]) == ARGV[1] then redis.call('DEL', KEYS[2]) end\n"
-    "redis.call('HDEL', KEYS[1], 'error')\n"
     "redis.call('HSET', KEYS[1], 'state', 'failed', 'items', ARGV[4], 'finished', redis.call('TIME')[1],\n"
     "  unpack(ARGV, 5))\n"
     "tell('failed', now[4], ARGV[4])\n"

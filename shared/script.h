@@ -58,8 +58,8 @@ struct fault *script_join(struct conn *conn, const struct claim *c) MUST_CHECK;
 /* Begins a load: takes the lease, replaces the manifest, counts the run, names the list (both are set in *c). A ready
  * list of the run before gets keep_ms more, an unfinished one goes. source: "part-2.txt", for people. DuplicateWorker
  * while another's lease runs; BadContract over a manifest of a later contract. */
-struct fault *script_begin(struct conn *conn, struct claim *c, const char *order, const char *source,
-                           int64_t keep_ms) MUST_CHECK;
+struct fault *script_begin(struct conn *conn, struct claim *c, const char *order, const char *source, int64_t keep_ms)
+    MUST_CHECK;
 
 /* Renews the lease and the unfinished list's expiry; an expired lease is taken again while the token is still ours.
  * LeaseLost when it is not. */

@@ -17,8 +17,8 @@ struct lease;
 
 /* Connects and starts the thread, which renews at every third of the lease. Endpoint and claim (begun) must outlive it.
  * What conn_open() says. */
-struct fault *lease_start(struct endpoint *e, const struct claim *claim, int64_t timeout_ms,
-                          struct lease **out) MUST_CHECK;
+struct fault *lease_start(struct endpoint *e, const struct claim *claim, int64_t timeout_ms, struct lease **out)
+    MUST_CHECK;
 /* Cheap. NULL while all is well; else, once, why the lease is over: LeaseLost, or what kept it from being renewed for
  * its whole length. */
 struct fault *lease_check(struct lease *l) MUST_CHECK;

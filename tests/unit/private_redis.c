@@ -146,20 +146,15 @@ const redisReply *redis_do(const char *format, ...)
 static void add_text(struct buf *b, const redisReply *r)
 {
     switch (r->type) {
-    case REDIS_REPLY_INTEGER:
-        buf_printf(b, "%lld", r->integer);
-        break;
-    case REDIS_REPLY_NIL:
-        buf_printf(b, "(nil)");
-        break;
+    case REDIS_REPLY_INTEGER: buf_printf(b, "%lld", r->integer); break;
+    case REDIS_REPLY_NIL: buf_printf(b, "(nil)"); break;
     case REDIS_REPLY_ARRAY:
         for (size_t i = 0; i < r->elements; i++) {
             if (i > 0) buf_printf(b, " ");
             add_text(b, r->element[i]);
         }
         break;
-    default:
-        buf_append(b, r->str, r->len);
+    default: buf_append(b, r->str, r->len);
     }
 }
 

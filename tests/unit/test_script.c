@@ -188,13 +188,24 @@ Test(script, keep_never_prolongs_a_ttl_and_can_be_nothing)
     claim_fini(&third);
 }
 
+/* A garbled manifest may name anything as its list, keys that begin as a list does among them. */
+Test(script, the_lease_is_no_list)
+{
+    begin(&claim);
+    redis_do("HSET " MANIFEST " list " LEASE);
+    fine(script_heartbeat(conn, &claim));
+    cr_assert(redis_do("PTTL " LEASE)->integer <= 15000);
+    struct totals t = {0};
+    expect(script_ready(conn, &claim, &t, 0), FAULT_LEASE_LOST, "loading");
+}
+
 Test(script, begin_leaves_a_foreign_list_alone)
 {
-    redis_do("SET precious 1");
-    redis_do("HSET " MANIFEST " contract 1 state failed run 7 list precious token h:1:x");
+    redis_do("SET nwm:{k:1}:1.abc 1");
+    redis_do("HSET " MANIFEST " contract 1 state failed run 7 list nwm:{k:1}:1.abc token h:1:x");
     begin(&claim);
     cr_assert_eq(claim.run, 8);
-    cr_assert_str_eq(redis_text("GET precious"), "1");
+    cr_assert_str_eq(redis_text("GET nwm:{k:1}:1.abc"), "1");
 }
 
 Test(script, begin_refuses_a_later_contract)
@@ -356,12 +367,12 @@ Test(script, drop_respects_a_lease)
 
 Test(script, drop_leaves_foreign_keys_alone_and_survives_a_wrong_type)
 {
-    redis_do("SET precious 1");
-    redis_do("HSET " MANIFEST " contract 1 state ready run 1 list precious items 5");
+    redis_do("SET nwm:{k:1}:1.abc 1");
+    redis_do("HSET " MANIFEST " contract 1 state ready run 1 list nwm:{k:1}:1.abc items 5");
     struct dropped d;
     fine(script_drop(conn, &claim, false, &d));
     cr_assert(d.found && d.list == NULL);
-    cr_assert_str_eq(redis_text("GET precious"), "1");
+    cr_assert_str_eq(redis_text("GET nwm:{k:1}:1.abc"), "1");
     make_ready(&claim, 1);
     redis_do("SET %s x", claim.list);
     fine(script_drop(conn, &claim, false, &d));

@@ -3,6 +3,7 @@
 #include <errno.h>
 #include <event2/event.h>
 #include <inttypes.h>
+#include <poll.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
@@ -211,7 +212,11 @@ static void take_replies(struct link *l)
 static bool read_plain(struct link *l)
 {
     ssize_t n = read(l->context->fd, l->scratch, READ_SIZE);
-    if (n > 0) return redisReaderFeed(l->context->reader, l->scratch, (size_t)n) == REDIS_OK;
+    if (n > 0 && redisReaderFeed(l->context->reader, l->scratch, (size_t)n) == REDIS_OK) return true;
+    if (n > 0) {
+        go_down(l, reader_fault(l)); /* no memory: going on would leave a hole */
+        return false;
+    }
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
     const char *name = endpoint_name(l->endpoint);
     if (n == 0) {
@@ -254,25 +259,33 @@ static void write_out(struct link *l)
         go_down(l, endpoint_context_fault(l->endpoint, l->context));
         return;
     }
-    if (done) {
-        event_del(l->writable);
-    } else {
+    if (!done && (endpoint_waits_for(l->context, true) & POLLOUT)) {
         event_add(l->writable, NULL);
+    } else {
+        event_del(l->writable);
     }
+}
+
+/* An address failed: is there another to try? Takes the fault. */
+static bool has_next_address(struct link *l, struct fault *fault)
+{
+    if (l->address + 1 >= endpoint_addresses(l->endpoint)) {
+        go_down(l, fault);
+        return false;
+    }
+    log_detail("%s; trying the next address", fault_message(fault));
+    fault_free(fault);
+    l->address++;
+    return true;
 }
 
 static void on_connected(struct link *l)
 {
     struct fault *fault = endpoint_connected(l->endpoint, l->context);
     if (fault) {
-        if (++l->address < endpoint_addresses(l->endpoint)) {
-            log_detail("%s; trying the next address", fault_message(fault));
-            fault_free(fault);
-            drop_context(l);
-            start_connect(l);
-        } else {
-            go_down(l, fault);
-        }
+        if (!has_next_address(l, fault)) return;
+        drop_context(l);
+        start_connect(l);
         return;
     }
     l->greetings = endpoint_greet(l->endpoint, l->context, l->client_name);
@@ -296,11 +309,8 @@ static void on_writable(evutil_socket_t fd, short what, void *arg)
 
 static void start_connect(struct link *l)
 {
-    struct fault *fault = endpoint_connect(l->endpoint, l->address, &l->context);
-    if (fault) {
-        go_down(l, fault);
-        return;
-    }
+    for (struct fault *fault; (fault = endpoint_connect(l->endpoint, l->address, &l->context)) != NULL;)
+        if (!has_next_address(l, fault)) return;
     l->context->reader->maxbuf = READER_KEEPS;
     l->decoder = decoder_new(l->context->reader, l->separator);
     l->readable = event_new(l->base, l->context->fd, EV_READ | EV_PERSIST, on_readable, l);

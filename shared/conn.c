@@ -48,12 +48,12 @@ struct conn {
     size_t sent;
     bool library_has_output; /* hiredis's own buffer holds some, which goes first */
     size_t outstanding;
-    redisReply *next; /* a reply that has come and was not asked for yet */
+    redisReply *next;        /* a reply that has come and was not asked for yet */
     char asked[ASKED_SHOWN]; /* the last command, for messages */
 
     /* Once set, nothing is read any more; what came before is still given out. */
     bool lost;
-    int lost_errno; /* 0: closed by the server */
+    int lost_errno;    /* 0: closed by the server */
     bool write_failed; /* its last words may still be read */
     bool more_to_read; /* the TLS library holds bytes that the descriptor does not show */
 };
@@ -116,7 +116,8 @@ static void lose(struct conn *c, int error)
 
 static struct fault *lost_fault(const struct conn *c)
 {
-    return c->context->err ? endpoint_context_fault(c->endpoint, c->context) : endpoint_lost(c->endpoint, c->lost_errno);
+    return c->context->err ? endpoint_context_fault(c->endpoint, c->context)
+                           : endpoint_lost(c->endpoint, c->lost_errno);
 }
 
 /* One read; how many bytes came. */
@@ -163,8 +164,10 @@ static void fail_write(struct conn *c, int error)
 static void write_by_library(struct conn *c)
 {
     int done = 0;
-    if (redisBufferWrite(c->context, &done) != REDIS_OK) fail_write(c, 0);
-    else if (done) c->library_has_output = false;
+    if (redisBufferWrite(c->context, &done) != REDIS_OK)
+        fail_write(c, 0);
+    else if (done)
+        c->library_has_output = false;
 }
 
 /* Bytes taken, 0 when there is no room. */
@@ -187,7 +190,10 @@ static size_t write_chunk(struct conn *c, const char *data, size_t len)
     return chunk;
 }
 
-static bool has_output(const struct conn *c) { return !c->write_failed && (c->library_has_output || conn_unsent(c) > 0); }
+static bool has_output(const struct conn *c)
+{
+    return !c->write_failed && (c->library_has_output || conn_unsent(c) > 0);
+}
 
 /* Sends what can be sent without waiting; returns whether anything was. */
 static bool send_out(struct conn *c)
@@ -212,7 +218,8 @@ static struct fault *silence(const struct conn *c)
     const char *name = endpoint_name(c->endpoint);
     double s = (double)c->timeout_ms / 1000;
     if (conn_unsent(c) > 0)
-        return fault_new(FAULT_TIMEOUT, "%s takes nothing of what is sent, for %g s (--timeout), last %s", name, s, c->asked);
+        return fault_new(FAULT_TIMEOUT, "%s takes nothing of what is sent, for %g s (--timeout), last %s", name, s,
+                         c->asked);
     return fault_new(FAULT_TIMEOUT, "no answer from %s for %g s (--timeout), to %s", name, s, c->asked);
 }
 
@@ -349,7 +356,10 @@ int conn_fd(const struct conn *c) { return c->context->fd; }
 
 /* ---- asking ------------------------------------------------------------------------------------------------------ */
 
-static size_t length(const char *const argv[], const size_t *lens, size_t i) { return lens ? lens[i] : strlen(argv[i]); }
+static size_t length(const char *const argv[], const size_t *lens, size_t i)
+{
+    return lens ? lens[i] : strlen(argv[i]);
+}
 
 /* The command and its key, for messages; the rest may be data. */
 static char *describe(size_t argc, const char *const argv[], const size_t *lens)

@@ -28,7 +28,8 @@ const struct endpoint *conn_endpoint(const struct conn *c);
 
 /* One command, one reply. *reply is never NULL on success and the caller's (freeReplyObject). An error reply is turned into its
  * fault (reply_fault). */
-struct fault *conn_call(struct conn *c, redisReply **reply, size_t argc, const char *const argv[], const size_t *lens) MUST_CHECK;
+struct fault *conn_call(struct conn *c, redisReply **reply, size_t argc, const char *const argv[], const size_t *lens)
+    MUST_CHECK;
 /* The same with words: conn_ask(c, &reply, "LLEN", key, NULL). */
 struct fault *conn_ask(struct conn *c, redisReply **reply, ...) MUST_CHECK __attribute__((sentinel));
 

@@ -60,8 +60,10 @@ static void put_word(struct buf *b, const char *word)
     for (const char *p = word; *p; p++) plain = plain && (isalnum((unsigned char)*p) || strchr("/._-:@%+,", *p));
     buf_printf(b, plain ? " " : " '");
     for (const char *p = word; *p; p++) {
-        if (*p == '\'') buf_printf(b, "'\\''");
-        else buf_append(b, p, 1);
+        if (*p == '\'')
+            buf_printf(b, "'\\''");
+        else
+            buf_append(b, p, 1);
     }
     if (!plain) buf_printf(b, "'");
 }
@@ -140,18 +142,18 @@ void endpoint_free(struct endpoint *e)
 
 /* ---- the parts --------------------------------------------------------------------------------------------------- */
 
-static struct fault *bad_value(const char *what, const char *value, const char *limit)
+static struct fault *bad_value(const char *value, const char *why)
 {
     char *shown = mem_quote(value, strlen(value));
-    struct fault *f = fault_new(FAULT_USAGE, "%s %s: %s", what, shown, limit);
+    struct fault *f = fault_new(FAULT_USAGE, "%s is no %s", shown, why);
     free(shown);
     return f;
 }
 
 struct fault *endpoint_set_host(struct endpoint *e, const char *host)
 {
-    if (strstr(host, "://")) return fault_new(FAULT_USAGE, "the host is a URL: give it to --url");
-    if (!url_is_host(host)) return bad_value("host", host, "must be a host name or an address");
+    if (strstr(host, "://")) return fault_new(FAULT_USAGE, "this is a URL: --url takes those");
+    if (!url_is_host(host)) return bad_value(host, "host: a name or an address");
     replace(&e->host, host);
     replace(&e->path, NULL);
     changed(e);
@@ -160,7 +162,7 @@ struct fault *endpoint_set_host(struct endpoint *e, const char *host)
 
 struct fault *endpoint_set_port(struct endpoint *e, const char *port)
 {
-    if (!url_parse_port(port, &e->port)) return bad_value("port", port, "must be a number from 1 to 65535");
+    if (!url_parse_port(port, &e->port)) return bad_value(port, "port: a number from 1 to 65535");
     replace(&e->path, NULL);
     changed(e);
     return NULL;
@@ -168,7 +170,7 @@ struct fault *endpoint_set_port(struct endpoint *e, const char *port)
 
 struct fault *endpoint_set_socket(struct endpoint *e, const char *path)
 {
-    if (!url_is_path(path)) return bad_value("socket", path, "must be the path of a unix socket, of at most 107 bytes");
+    if (!url_is_path(path)) return bad_value(path, "socket: the path of one has 1 to 107 bytes");
     if (e->tls) return fault_new(FAULT_USAGE, "TLS is for hosts, not for unix sockets");
     replace(&e->path, path);
     changed(e);
@@ -177,7 +179,7 @@ struct fault *endpoint_set_socket(struct endpoint *e, const char *path)
 
 struct fault *endpoint_set_db(struct endpoint *e, const char *db)
 {
-    if (!url_parse_db(db, &e->db)) return bad_value("database", db, "must be a number, 0 or more");
+    if (!url_parse_db(db, &e->db)) return bad_value(db, "database: a number, 0 or more");
     changed(e);
     return NULL;
 }
@@ -190,7 +192,7 @@ void endpoint_set_password(struct endpoint *e, const char *password)
     e->password = copy;
 }
 
-
+bool endpoint_has_user(const struct endpoint *e) { return e->user != NULL; }
 bool endpoint_has_password(const struct endpoint *e) { return e->password != NULL; }
 bool endpoint_uses_tls(const struct endpoint *e) { return e->tls; }
 
@@ -267,8 +269,9 @@ struct fault *endpoint_resolve(struct endpoint *e)
     }
     if (e->address_count > 0) return NULL;
     const char *why = error == EAI_SYSTEM ? strerror(errno) : error ? gai_strerror(error) : "it has none";
-    return fault_new(FAULT_UNREACHABLE, "cannot find the address of %s: %s; is the host's name right? (try getent hosts %s)",
-                     e->name, why, e->host);
+    return fault_new(FAULT_UNREACHABLE,
+                     "cannot find the address of %s: %s; is the host's name right? (try getent hosts %s)", e->name, why,
+                     e->host);
 }
 
 size_t endpoint_addresses(const struct endpoint *e) { return e->path ? 1 : e->address_count; }
@@ -278,16 +281,22 @@ size_t endpoint_addresses(const struct endpoint *e) { return e->path ? 1 : e->ad
 static struct fault *cannot_connect(const struct endpoint *e, const char *why, int error)
 {
     if (error == ENOENT)
-        return fault_new(FAULT_UNREACHABLE, "cannot connect to %s: %s; is this the path the server has as `unixsocket`, "
-                         "and is it running?", e->name, why);
+        return fault_new(FAULT_UNREACHABLE,
+                         "cannot connect to %s: %s; is this the path the server has as `unixsocket`, "
+                         "and is it running?",
+                         e->name, why);
     if (error == EACCES || error == EPERM)
-        return fault_new(FAULT_UNREACHABLE, "cannot connect to %s: %s; who may use it is a matter of the socket's mode and "
-                         "group (unixsocketperm) and of its directories", e->name, why);
+        return fault_new(FAULT_UNREACHABLE,
+                         "cannot connect to %s: %s; who may use it is a matter of the socket's mode and "
+                         "group (unixsocketperm) and of its directories",
+                         e->name, why);
     if (error == EHOSTUNREACH || error == ENETUNREACH || error == ETIMEDOUT)
-        return fault_new(FAULT_UNREACHABLE, "cannot connect to %s: %s; is there a way to this host, and no firewall "
-                         "between?", e->name, why);
-    return fault_new(FAULT_UNREACHABLE, "cannot connect to %s: %s; is a Redis running there? (try %s ping)", e->name, why,
-                     e->redis_cli);
+        return fault_new(FAULT_UNREACHABLE,
+                         "cannot connect to %s: %s; is there a way to this host, and no firewall "
+                         "between?",
+                         e->name, why);
+    return fault_new(FAULT_UNREACHABLE, "cannot connect to %s: %s; is a Redis running there? (try %s ping)", e->name,
+                     why, e->redis_cli);
 }
 
 /* What cannot be set is not missed: a unix socket has none of these. */
@@ -355,8 +364,10 @@ static size_t append(redisContext *c, int argc, const char **argv)
 size_t endpoint_greet(const struct endpoint *e, redisContext *c, const char *client_name)
 {
     size_t n = 0;
-    if (e->user) n += append(c, 3, (const char *[]){"AUTH", e->user, e->password ? e->password : ""});
-    else if (e->password) n += append(c, 2, (const char *[]){"AUTH", e->password});
+    if (e->user)
+        n += append(c, 3, (const char *[]){"AUTH", e->user, e->password ? e->password : ""});
+    else if (e->password)
+        n += append(c, 2, (const char *[]){"AUTH", e->password});
     if (e->db) {
         char db[16];
         snprintf(db, sizeof db, "%u", e->db);
@@ -381,9 +392,12 @@ struct fault *endpoint_greeted(const struct endpoint *e, size_t i, const redisRe
 {
     bool has_auth = e->user || e->password;
     struct fault *f;
-    if (has_auth && i == 0) f = reply_fault(reply, "AUTH");
-    else if (e->db && i == has_auth) f = reply_fault(reply, "SELECT");
-    else f = judge_name(reply);
+    if (has_auth && i == 0)
+        f = reply_fault(reply, "AUTH");
+    else if (e->db && i == has_auth)
+        f = reply_fault(reply, "SELECT");
+    else
+        f = judge_name(reply);
     return fault_frame(f, "log in to %s", e->name);
 }
 
@@ -397,8 +411,10 @@ short endpoint_waits_for(const redisContext *c, bool has_output)
 struct fault *endpoint_lost(const struct endpoint *e, int error)
 {
     if (error) return fault_new(FAULT_UNREACHABLE, "connection to %s lost: %s", e->name, strerror(error));
-    return fault_new(FAULT_UNREACHABLE, "%s closed the connection; was it restarted, or did it end this client? (its log "
-                     "says why)", e->name);
+    return fault_new(FAULT_UNREACHABLE,
+                     "%s closed the connection; was it restarted, or did it end this client? (its log "
+                     "says why)",
+                     e->name);
 }
 
 struct fault *endpoint_context_fault(const struct endpoint *e, const redisContext *c)

@@ -28,6 +28,7 @@ struct fault *endpoint_set_socket(struct endpoint *e, const char *path) MUST_CHE
 struct fault *endpoint_set_db(struct endpoint *e, const char *db) MUST_CHECK;
 void endpoint_set_user(struct endpoint *e, const char *user);
 void endpoint_set_password(struct endpoint *e, const char *password);
+bool endpoint_has_user(const struct endpoint *e);
 bool endpoint_has_password(const struct endpoint *e);
 /* Usage "built without TLS: needs hiredis 1.0 or newer" where there is none. The files may be NULL. */
 struct fault *endpoint_set_tls(struct endpoint *e, bool on) MUST_CHECK;

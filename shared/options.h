@@ -41,14 +41,14 @@ struct options {
     char *file;     /* NULL: standard input */
     char **command; /* --from-command: NULL-terminated argv, or NULL */
     bool example, sort, check, drop, drop_all, force;
-    int64_t ttl_ms;  /* 0: none */
-    int64_t keep_ms; /* 3600 s */
+    int64_t ttl_ms;   /* 0: none */
+    int64_t keep_ms;  /* 3600 s */
     int64_t lease_ms; /* 15 s; at least 1 s */
 
     /* merger */
     char **ids; /* as named, in that order */
     size_t id_count;
-    bool job_is_given; /* -j, NWM_JOB or the config file; with --list and no -j and no id only the lists take part (command line only) */
+    bool job_is_given; /* on the command line: with --list, without it and without ids only the lists take part */
     size_t workers;    /* 0: not given */
     bool has_since;
     bool since_is_ago; /* since_s is an age: seconds before Redis's now; else Unix seconds */

@@ -27,7 +27,8 @@ static struct fault *bad_file(const char *option, const char *path)
 static struct fault *load_files(SSL_CTX *context, const struct tls_files *files)
 {
     if (files->cacert) {
-        if (SSL_CTX_load_verify_locations(context, files->cacert, NULL) != 1) return bad_file("--cacert", files->cacert);
+        if (SSL_CTX_load_verify_locations(context, files->cacert, NULL) != 1)
+            return bad_file("--cacert", files->cacert);
     } else if (SSL_CTX_set_default_verify_paths(context) != 1) {
         return fault_new(FAULT_BAD_CONFIG, "the system's certificate authorities cannot be read: %s", reason());
     }

@@ -21,7 +21,8 @@ struct tls_files {
 struct fault *tls_available(void) MUST_CHECK;
 /* Starts the handshake, which goes on inside redisBufferRead and redisBufferWrite. host: a name or a numeric address.
  * server: its name in messages. BadConfig for files that cannot be used, Unreachable. */
-struct fault *tls_start(redisContext *c, const char *host, const struct tls_files *files, const char *server) MUST_CHECK;
+struct fault *tls_start(redisContext *c, const char *host, const struct tls_files *files, const char *server)
+    MUST_CHECK;
 /* Why the handshake failed, for people; NULL when it did not, or there is none. */
 const char *tls_failure(const redisContext *c);
 /* Does all sending wait for something to arrive first? */

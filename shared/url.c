@@ -51,8 +51,10 @@ bool url_is_host(const char *text)
 
 static struct fault *bad_url(const char *why)
 {
-    return fault_new(FAULT_USAGE, "bad URL: %s (redis://[user[:password]@]host[:port][/db], rediss://…, "
-                                  "unix:///path[?db=N])", why);
+    return fault_new(FAULT_USAGE,
+                     "bad URL: %s (redis://[user[:password]@]host[:port][/db], rediss://…, "
+                     "unix:///path[?db=N])",
+                     why);
 }
 
 static int hex_digit(char c)
@@ -114,10 +116,14 @@ static struct fault *take_userinfo(struct url *u, struct bytes text)
         url_forget(password);
         return bad_url("user or password has a % that no two hex digits follow");
     }
-    if (*decoded) u->user = decoded;
-    else free(decoded);
-    if (password && *password) u->password = password;
-    else free(password);
+    if (*decoded)
+        u->user = decoded;
+    else
+        free(decoded);
+    if (password && *password)
+        u->password = password;
+    else
+        free(password);
     return NULL;
 }
 
@@ -174,8 +180,10 @@ static struct fault *take_host_port(struct url *u, struct bytes text)
         if (has_port) port = (struct bytes){text.data + 1, text.len - 1};
     } else {
         has_port = take_until(&text, ':', &host);
-        if (has_port) port = text;
-        else host = text;
+        if (has_port)
+            port = text;
+        else
+            host = text;
         if (has_port && memchr(port.data, ':', port.len))
             return bad_url("more than one : in host:port; an IPv6 address stands in []");
     }

@@ -42,8 +42,7 @@ static _Noreturn void fail(const struct play *p, const char *what)
 static void accept_next(struct play *p)
 {
     p->client = accept(p->listener, NULL, NULL); /* the older one stays open until the end */
-    if (p->client < 0)
-        fail(p, fmt("accept: %s", strerror(errno)));
+    if (p->client < 0) fail(p, fmt("accept: %s", strerror(errno)));
     p->reader = redisReaderCreate();
 }
 
@@ -51,8 +50,7 @@ static void send_all(const struct play *p, int fd, const char *data, size_t len)
 {
     for (ssize_t n; len > 0; data += n, len -= (size_t)n) {
         n = send(fd, data, len, MSG_NOSIGNAL);
-        if (n < 0)
-            fail(p, fmt("the peer closed before all was sent: %s", strerror(errno)));
+        if (n < 0) fail(p, fmt("the peer closed before all was sent: %s", strerror(errno)));
     }
 }
 
@@ -63,16 +61,12 @@ static redisReply *read_one(const struct play *p, int fd, redisReader *reader, c
     for (;;) {
         void *reply = NULL;
         char data[65536];
-        if (redisReaderGetReply(reader, &reply) != REDIS_OK)
-            fail(p, fmt("no RESP: %s", reader->errstr));
-        if (reply)
-            return reply;
+        if (redisReaderGetReply(reader, &reply) != REDIS_OK) fail(p, fmt("no RESP: %s", reader->errstr));
+        if (reply) return reply;
         ssize_t n = read(fd, data, sizeof data);
-        if (n <= 0)
-            return NULL;
+        if (n <= 0) return NULL;
         redisReaderFeed(reader, data, (size_t)n);
-        if (!raw)
-            continue;
+        if (!raw) continue;
         *raw = realloc(*raw, *raw_len + (size_t)n);
         memcpy(*raw + *raw_len, data, (size_t)n);
         *raw_len += (size_t)n;
@@ -82,8 +76,7 @@ static redisReply *read_one(const struct play *p, int fd, redisReader *reader, c
 /* The next command of the client without using it up. NULL when the client has hung up. */
 static const redisReply *peek_command(struct play *p)
 {
-    if (!p->command)
-        p->command = read_one(p, p->client, p->reader, NULL, NULL);
+    if (!p->command) p->command = read_one(p, p->client, p->reader, NULL, NULL);
     if (p->command && (p->command->type != REDIS_REPLY_ARRAY || p->command->elements == 0))
         fail(p, "what came is no command");
     return p->command;
@@ -98,8 +91,7 @@ static void use_command(struct play *p)
 static const char *command_text(const redisReply *c)
 {
     char *all = fmt("%s", "");
-    for (size_t i = 0; i < c->elements && i < 8; i++)
-        all = fmt("%s%s%.60s", all, i ? " " : "", c->element[i]->str);
+    for (size_t i = 0; i < c->elements && i < 8; i++) all = fmt("%s%s%.60s", all, i ? " " : "", c->element[i]->str);
     return all;
 }
 
@@ -108,8 +100,7 @@ static bool begins_with(const redisReply *c, const char *words)
     char *copy = fmt("%s", words), *rest = NULL;
     size_t i = 0;
     for (char *w = strtok_r(copy, " ", &rest); w; w = strtok_r(NULL, " ", &rest), i++)
-        if (i >= c->elements || (strcmp(w, "*") != 0 && strcasecmp(w, c->element[i]->str) != 0))
-            return false;
+        if (i >= c->elements || (strcmp(w, "*") != 0 && strcasecmp(w, c->element[i]->str) != 0)) return false;
     return true;
 }
 
@@ -124,8 +115,7 @@ static void expect(struct play *p, const char *words)
             use_command(p);
             return;
         }
-        if (!is_greeting)
-            fail(p, fmt("expected %s, got %s", words, command_text(c)));
+        if (!is_greeting) fail(p, fmt("expected %s, got %s", words, command_text(c)));
         send_all(p, p->client, "+OK\r\n", 5);
     }
     fail(p, fmt("expected %s, but the client hung up", words));
@@ -153,8 +143,7 @@ static void send_text(struct play *p, const char *text)
 static void send_items(struct play *p, const char *args)
 {
     unsigned long n, len;
-    if (sscanf(args, "%lu %lu", &n, &len) != 2)
-        fail(p, "SEND-ITEMS wants two numbers");
+    if (sscanf(args, "%lu %lu", &n, &len) != 2) fail(p, "SEND-ITEMS wants two numbers");
     char *item = harness_keep(len + 3), *head = fmt("$%lu\r\n", len);
     memset(item, '5', len);
     memcpy(item + len, "\r\n", 3);
@@ -178,8 +167,7 @@ static void pass_on(struct play *p, const redisReply *c, redisContext *server)
     send_all(p, server->fd, wire, (size_t)len);
     redisFreeCommand(wire);
     redisReply *reply = read_one(p, server->fd, server->reader, &raw, &raw_len);
-    if (!reply)
-        fail(p, "the private server hung up");
+    if (!reply) fail(p, "the private server hung up");
     freeReplyObject(reply);
     send_all(p, p->client, raw, raw_len);
     free(raw);
@@ -188,13 +176,11 @@ static void pass_on(struct play *p, const redisReply *c, redisContext *server)
 static void relay(struct play *p, const char *until)
 {
     redisContext *server = redisConnectUnix(getenv("NWM_TEST_SOCKET"));
-    if (!server || server->err)
-        fail(p, "the private server does not answer");
+    if (!server || server->err) fail(p, "the private server does not answer");
     for (const redisReply *c; (c = peek_command(p)) && !(*until && begins_with(c, until)); use_command(p))
         pass_on(p, c, server);
     redisFree(server);
-    if (*until && !p->command)
-        fail(p, fmt("waiting for %s, but the client hung up", until));
+    if (*until && !p->command) fail(p, fmt("waiting for %s, but the client hung up", until));
 }
 
 static void stall(struct play *p, const char *ms)
@@ -203,8 +189,7 @@ static void stall(struct play *p, const char *ms)
     if (*ms)
         nap(strtol(ms, NULL, 10));
     else
-        while (read(p->client, data, sizeof data) > 0)
-            continue;
+        while (read(p->client, data, sizeof data) > 0) continue;
 }
 
 static void hang_up(struct play *p)
@@ -269,10 +254,8 @@ struct fake *fake_start(const char *script)
         cr_assert_fail("fake server at %s: %s", f->socket, strerror(errno));
     fflush(NULL);
     f->pid = fork();
-    if (f->pid < 0)
-        cr_assert_fail("fork: %s", strerror(errno));
-    if (f->pid == 0)
-        act(f, fd, script);
+    if (f->pid < 0) cr_assert_fail("fork: %s", strerror(errno));
+    if (f->pid == 0) act(f, fd, script);
     close(fd);
     return f;
 }
@@ -295,8 +278,7 @@ const char *fake_end(struct fake *f, int64_t ms)
         waitpid(f->pid, &f->status, 0);
         f->ended = true;
     }
-    if (in_time && WIFEXITED(f->status) && WEXITSTATUS(f->status) == 0)
-        return "";
+    if (in_time && WIFEXITED(f->status) && WEXITSTATUS(f->status) == 0) return "";
     char *notes = read_file(f->notes, NULL);
     return fmt("%s%s", notes ? notes : "", in_time ? "" : " (still)");
 }

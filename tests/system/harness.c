@@ -40,8 +40,7 @@ static struct kept *all_kept;
 void *harness_keep(size_t size)
 {
     struct kept *k = malloc(sizeof *k + size);
-    if (!k)
-        abort();
+    if (!k) abort();
     k->next = all_kept;
     all_kept = k;
     return k->data;
@@ -86,8 +85,7 @@ bool wait_until(bool (*cond)(void *), void *arg, int64_t ms)
 {
     int64_t deadline = now_ms() + ms;
     for (int64_t pause = 1; !cond(arg); pause = pause < 20 ? pause * 2 : pause) {
-        if (now_ms() > deadline)
-            return false;
+        if (now_ms() > deadline) return false;
         nap(pause);
     }
     return true;
@@ -98,8 +96,7 @@ bool wait_until(bool (*cond)(void *), void *arg, int64_t ms)
 static const char *setting(const char *name)
 {
     const char *value = getenv(name);
-    if (!value)
-        cr_assert_fail("%s is not set: the harness's PRE_ALL did not run", name);
+    if (!value) cr_assert_fail("%s is not set: the harness's PRE_ALL did not run", name);
     return value;
 }
 
@@ -109,24 +106,20 @@ const char *test_build(void) { return setting("NWM_TEST_BUILD"); }
 const char *test_job(void)
 {
     static char job[65];
-    if (*job)
-        return job;
+    if (*job) return job;
     const struct criterion_test *t = criterion_current_test;
     snprintf(job, sizeof job, "%.24s.%.28s.%d", t->category, t->name, (int)getpid());
     for (char *p = job; *p; p++)
-        if (!strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", *p))
-            *p = '_';
+        if (!strchr("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789._-", *p)) *p = '_';
     return job;
 }
 
 const char *test_dir(void)
 {
     static char *dir;
-    if (dir)
-        return dir;
+    if (dir) return dir;
     dir = fmt("%s/%s", setting("NWM_TEST_DIR"), test_job());
-    if (mkdir(dir, 0700) != 0)
-        cr_assert_fail("mkdir %s: %s", dir, strerror(errno));
+    if (mkdir(dir, 0700) != 0) cr_assert_fail("mkdir %s: %s", dir, strerror(errno));
     return dir;
 }
 
@@ -138,8 +131,7 @@ void write_bytes(const char *name, const void *data, size_t len)
 {
     FILE *f = fopen(in_test_dir(name), "wb");
     bool done = f && fwrite(data, 1, len, f) == len;
-    if (!f || fclose(f) != 0 || !done)
-        cr_assert_fail("write %s: %s", name, strerror(errno));
+    if (!f || fclose(f) != 0 || !done) cr_assert_fail("write %s: %s", name, strerror(errno));
 }
 
 void write_file(const char *name, const char *content) { write_bytes(name, content, strlen(content)); }
@@ -149,16 +141,14 @@ char *read_file(const char *name, size_t *len)
     FILE *f = fopen(in_test_dir(name), "rb");
     struct stat st;
     if (!f || fstat(fileno(f), &st) != 0) {
-        if (f)
-            fclose(f);
+        if (f) fclose(f);
         return NULL;
     }
     char *data = harness_keep((size_t)st.st_size + 1);
     size_t got = fread(data, 1, (size_t)st.st_size, f);
     fclose(f);
     data[got] = '\0';
-    if (len)
-        *len = got;
+    if (len) *len = got;
     return data;
 }
 
@@ -185,10 +175,8 @@ static void clean_environment(void)
 static bool is_in_path(const char *name, size_t len, const char *path)
 {
     for (size_t n = strcspn(path, ":");; path += n + 1, n = strcspn(path, ":")) {
-        if (access(fmt("%.*s/%.*s", (int)n, path, (int)len, name), X_OK) == 0)
-            return true;
-        if (path[n] == '\0')
-            return false;
+        if (access(fmt("%.*s/%.*s", (int)n, path, (int)len, name), X_OK) == 0) return true;
+        if (path[n] == '\0') return false;
     }
 }
 
@@ -197,11 +185,9 @@ static bool is_in_path(const char *name, size_t len, const char *path)
 static const char *without_shell(const char *command, const char *path)
 {
     for (const char *c = command; *c; c++)
-        if (strchr(";|\n`({", *c) || (*c == '&' && (c == command || c[-1] != '>')))
-            return command;
+        if (strchr(";|\n`({", *c) || (*c == '&' && (c == command || c[-1] != '>'))) return command;
     size_t len = strcspn(command, " ");
-    if (memchr(command, '=', len))
-        return fmt("exec env %s", command);
+    if (memchr(command, '=', len)) return fmt("exec env %s", command);
     return is_in_path(command, len, path) ? fmt("exec %s", command) : command;
 }
 
@@ -215,18 +201,15 @@ static void become_shell(const struct proc *p, const char *build, const char *ur
     setenv("NWM_JOB", test_job(), 1);
     setenv("NWM_BUILD", build, 1); /* for scripts of ours */
     setenv("HOME", test_dir(), 1);
-    if (access("/etc/nwmerge.conf", R_OK) == 0)
-        setenv("NWM_CONFIG", fmt("%s/empty.conf", setting("NWM_TEST_DIR")), 1);
+    if (access("/etc/nwmerge.conf", R_OK) == 0) setenv("NWM_CONFIG", fmt("%s/empty.conf", setting("NWM_TEST_DIR")), 1);
     int in = open("/dev/null", O_RDONLY);
     int out = open(p->out, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
     int err = open(p->err, O_WRONLY | O_CREAT | O_TRUNC | O_APPEND, 0600);
-    if (chdir(test_dir()) != 0 || in < 0 || out < 0 || err < 0)
-        _exit(126);
+    if (chdir(test_dir()) != 0 || in < 0 || out < 0 || err < 0) _exit(126);
     dup2(in, 0);
     dup2(out, 1);
     dup2(err, 2);
-    for (int fd = 3; fd < 256; fd++)
-        close(fd);
+    for (int fd = 3; fd < 256; fd++) close(fd);
     signal(SIGPIPE, SIG_DFL);
     execl("/bin/sh", "sh", "-c", without_shell(p->command, path), (char *)NULL);
     _exit(127);
@@ -247,10 +230,8 @@ static struct proc *start(char *command)
     const char *path = fmt("%s:%s/tests/system:%s", build, build, setting("PATH"));
     fflush(NULL);
     p->pid = fork();
-    if (p->pid < 0)
-        cr_assert_fail("fork: %s", strerror(errno));
-    if (p->pid == 0)
-        become_shell(p, build, url, path);
+    if (p->pid < 0) cr_assert_fail("fork: %s", strerror(errno));
+    if (p->pid == 0) become_shell(p, build, url, path);
     setpgid(p->pid, p->pid); /* here too: whichever comes first */
     return p;
 }
@@ -258,8 +239,7 @@ static struct proc *start(char *command)
 static bool has_ended(void *arg)
 {
     struct proc *p = arg;
-    if (!p->ended && waitpid(p->pid, &p->status, WNOHANG) != 0)
-        p->ended = true;
+    if (!p->ended && waitpid(p->pid, &p->status, WNOHANG) != 0) p->ended = true;
     return p->ended;
 }
 
@@ -267,8 +247,7 @@ bool is_alive(struct proc *p) { return !has_ended(p); }
 
 void send_signal(struct proc *p, int signal)
 {
-    if (!p->ended)
-        kill(-p->pid, signal);
+    if (!p->ended) kill(-p->pid, signal);
 }
 
 pid_t proc_pid(const struct proc *p) { return p->pid; }
@@ -276,8 +255,7 @@ pid_t proc_pid(const struct proc *p) { return p->pid; }
 static char *written(const char *name, size_t *len)
 {
     char *data = read_file(name, len);
-    if (data)
-        return data;
+    if (data) return data;
     *len = 0;
     return fmt("%s", "");
 }
@@ -348,11 +326,11 @@ void wait_err(struct proc *p, const char *needle, int64_t ms)
 {
     struct err_wait w = {.proc = p, .needle = needle};
     wait_until(err_has, &w, ms);
-    if (w.found)
-        return;
+    if (w.found) return;
     bool ended = p->ended;
     struct run r = wait_exit(p, 0);
-    cr_assert_fail("%s", run_describe(&r, fmt("standard error to hold \"%s\"%s", needle, ended ? " before it ended" : "")));
+    cr_assert_fail("%s",
+                   run_describe(&r, fmt("standard error to hold \"%s\"%s", needle, ended ? " before it ended" : "")));
 }
 
 /* ---- telling what went wrong */
@@ -368,14 +346,16 @@ static char *shown(const char *title, const char *data, size_t len)
         copy[i] = c == '\n' || c == '\t' || (c >= ' ' && c != 127) ? data[i] : '?';
     }
     copy[n] = '\0';
-    return fmt("---- %s, %zu bytes%s\n%s%s", title, len, n < len ? ", the first of them" : "", copy, n && copy[n - 1] != '\n' ? "\n" : "");
+    return fmt("---- %s, %zu bytes%s\n%s%s", title, len, n < len ? ", the first of them" : "", copy,
+               n && copy[n - 1] != '\n' ? "\n" : "");
 }
 
 char *run_describe(const struct run *r, const char *expected)
 {
     const char *end = r->exit < 0 ? "its deadline" : fmt("exit %d", r->exit);
-    return fmt("expected %s\n$ %s\n---- ended with %s after %lld ms\n%s%s", expected, r->command, end, (long long)r->took,
-               shown("standard output", r->out, r->out_len), shown("standard error", r->err, r->err_len));
+    return fmt("expected %s\n$ %s\n---- ended with %s after %lld ms\n%s%s", expected, r->command, end,
+               (long long)r->took, shown("standard output", r->out, r->out_len),
+               shown("standard error", r->err, r->err_len));
 }
 
 /* ---- before the first test and after the last */
@@ -422,8 +402,7 @@ static int remove_entry(const char *path, const struct stat *st, int type, struc
 static int open_entry(const char *path, const struct stat *st, int type, struct FTW *walk)
 {
     (void)st, (void)walk;
-    if (type == FTW_D || type == FTW_DNR)
-        chmod(path, 0700);
+    if (type == FTW_D || type == FTW_DNR) chmod(path, 0700);
     return 0;
 }
 
@@ -441,10 +420,8 @@ static void end_leftover(pid_t pid)
 {
     char name[64] = "";
     FILE *f = fopen(fmt("/proc/%d/comm", (int)pid), "r");
-    if (f && !fgets(name, sizeof name, f))
-        *name = '\0';
-    if (f)
-        fclose(f);
+    if (f && !fgets(name, sizeof name, f)) *name = '\0';
+    if (f) fclose(f);
     fprintf(stderr, "harness: a test left process %d behind: %s", (int)pid, *name ? name : "?\n");
     kill(pid, SIGKILL);
 }
@@ -456,14 +433,11 @@ static int count_living(bool end_them)
     DIR *proc = opendir("/proc");
     for (struct dirent *e; proc && (e = readdir(proc));) {
         pid_t pid = (pid_t)strtol(e->d_name, NULL, 10);
-        if (pid <= 0 || !is_ours(pid))
-            continue;
+        if (pid <= 0 || !is_ours(pid)) continue;
         living++;
-        if (end_them)
-            end_leftover(pid);
+        if (end_them) end_leftover(pid);
     }
-    if (proc)
-        closedir(proc);
+    if (proc) closedir(proc);
     return living;
 }
 
@@ -477,8 +451,7 @@ ReportHook(POST_ALL)(struct criterion_global_stats *stats)
 {
     harness_server_end(&main_server);
     /* What died with its test may still be on the way out. */
-    if (!wait_until(none_lives, NULL, 3000) && count_living(true) > 0)
-        stats->tests_failed++;
+    if (!wait_until(none_lives, NULL, 3000) && count_living(true) > 0) stats->tests_failed++;
     const char *dir = setting("NWM_TEST_DIR");
     if (nftw(dir, remove_entry, 16, FTW_DEPTH | FTW_PHYS) != 0) {
         nftw(dir, open_entry, 16, FTW_PHYS);

@@ -95,8 +95,7 @@ bool file_exists(const char *name);
 #define expect_exit(r, code)                                                                                           \
     do {                                                                                                               \
         struct run expect_r_ = (r);                                                                                    \
-        if (expect_r_.exit != (code))                                                                                  \
-            cr_assert_fail("%s", run_describe(&expect_r_, fmt("exit %d", (code))));                                   \
+        if (expect_r_.exit != (code)) cr_assert_fail("%s", run_describe(&expect_r_, fmt("exit %d", (code))));          \
     } while (0)
 #define expect_out(r, content) expect_bytes_((r), out, (content))
 #define expect_err(r, content) expect_bytes_((r), err, (content))
@@ -110,14 +109,14 @@ char *run_describe(const struct run *r, const char *expected);
         struct run expect_r_ = (r);                                                                                    \
         const char *expect_c_ = (content);                                                                             \
         if (expect_r_.field##_len != strlen(expect_c_) || memcmp(expect_r_.field, expect_c_, strlen(expect_c_)) != 0)  \
-            cr_assert_fail("%s", run_describe(&expect_r_, fmt(#field " to be\n%s", expect_c_)));                      \
+            cr_assert_fail("%s", run_describe(&expect_r_, fmt(#field " to be\n%s", expect_c_)));                       \
     } while (0)
 #define expect_has_(r, field, needle)                                                                                  \
     do {                                                                                                               \
         struct run expect_r_ = (r);                                                                                    \
         const char *expect_n_ = (needle);                                                                              \
         if (!memmem(expect_r_.field, expect_r_.field##_len, expect_n_, strlen(expect_n_)))                             \
-            cr_assert_fail("%s", run_describe(&expect_r_, fmt(#field " to hold \"%s\"", expect_n_)));                 \
+            cr_assert_fail("%s", run_describe(&expect_r_, fmt(#field " to hold \"%s\"", expect_n_)));                  \
     } while (0)
 
 /* ---- Redis */

@@ -34,10 +34,8 @@ static redisContext *connect_to(const char *socket)
 {
     struct timeval limit = {.tv_sec = REPLY_DEADLINE / 1000};
     redisContext *c = redisConnectUnixWithTimeout(socket, limit);
-    if (c && !c->err && redisSetTimeout(c, limit) == REDIS_OK)
-        return c;
-    if (c)
-        redisFree(c);
+    if (c && !c->err && redisSetTimeout(c, limit) == REDIS_OK) return c;
+    if (c) redisFree(c);
     return NULL;
 }
 
@@ -51,15 +49,13 @@ static const char *reply_text(const redisReply *r)
     default: return fmt("%.*s", (int)r->len, r->str);
     }
     char *all = fmt("%s", "");
-    for (size_t i = 0; i < r->elements; i++)
-        all = fmt("%s%s%s", all, i ? "\n" : "", reply_text(r->element[i]));
+    for (size_t i = 0; i < r->elements; i++) all = fmt("%s%s%s", all, i ? "\n" : "", reply_text(r->element[i]));
     return all;
 }
 
 static const char *ask(redisContext **link, const char *socket, const char *format, va_list args)
 {
-    if (!*link && !(*link = connect_to(socket)))
-        return fmt("(no server at %s)", socket);
+    if (!*link && !(*link = connect_to(socket))) return fmt("(no server at %s)", socket);
     /* Noted where a leak checker looks: a test's struct server is on its stack, and gone when the check comes. */
     *(redisContext **)harness_keep(sizeof *link) = *link;
     redisReply *reply = redisvCommand(*link, format, args);
@@ -102,8 +98,7 @@ const char *manifest(const char *id, const char *field) { return redis("HGET %s 
 bool has_state(void *id_state)
 {
     char *id = fmt("%s", (const char *)id_state), *state = strchr(id, ' ');
-    if (!state)
-        cr_assert_fail("has_state wants \"ID STATE\", not \"%s\"", id);
+    if (!state) cr_assert_fail("has_state wants \"ID STATE\", not \"%s\"", id);
     *state++ = '\0';
     return strcmp(manifest(id, "state"), state) == 0;
 }
@@ -128,8 +123,7 @@ static void become_server(const struct server *s)
     dup2(in, 0);
     dup2(out, 1);
     dup2(out, 2);
-    for (int fd = 3; fd < 256; fd++)
-        close(fd);
+    for (int fd = 3; fd < 256; fd++) close(fd);
     execlp("redis-server", "redis-server", fmt("%s/redis.conf", s->dir), (char *)NULL);
     execlp("valkey-server", "valkey-server", fmt("%s/redis.conf", s->dir), (char *)NULL);
     _exit(127);
@@ -140,13 +134,10 @@ static const char *launch(struct server *s)
     fflush(NULL);
     unlink(s->socket);
     s->pid = fork();
-    if (s->pid < 0)
-        return strerror(errno);
-    if (s->pid == 0)
-        become_server(s);
+    if (s->pid < 0) return strerror(errno);
+    if (s->pid == 0) become_server(s);
     bool in_time = wait_until(answers, s, START_DEADLINE);
-    if (in_time && s->pid > 0)
-        return NULL;
+    if (in_time && s->pid > 0) return NULL;
     char *log = read_file(fmt("%s/redis.log", s->dir), NULL);
     const char *what = s->pid ? "it does not answer" : "it ended at once";
     harness_server_end(s);
@@ -159,14 +150,11 @@ const char *harness_server_start(struct server *s, const char *dir, bool tcp, co
     snprintf(s->dir, sizeof s->dir, "%s", dir);
     snprintf(s->socket, sizeof s->socket, "%s/redis.sock", dir);
     snprintf(s->url, sizeof s->url, "unix://%s", s->socket);
-    if (mkdir(dir, 0700) != 0)
-        return fmt("mkdir %s: %s", dir, strerror(errno));
+    if (mkdir(dir, 0700) != 0) return fmt("mkdir %s: %s", dir, strerror(errno));
     FILE *f = fopen(fmt("%s/redis.conf", dir), "w");
-    if (!f)
-        return fmt("%s/redis.conf: %s", dir, strerror(errno));
+    if (!f) return fmt("%s/redis.conf: %s", dir, strerror(errno));
     fprintf(f, "include %s/config/redis.conf\nunixsocket %s\ndir %s\n", NWM_SOURCE, s->socket, dir);
-    if (tcp)
-        fprintf(f, "bind 127.0.0.1\nport %d\n", s->port);
+    if (tcp) fprintf(f, "bind 127.0.0.1\nport %d\n", s->port);
     fprintf(f, "%s\n", config);
     fclose(f);
     return launch(s);
@@ -176,8 +164,7 @@ static void start_or_fail(struct server *s, bool tcp, const char *config)
 {
     static unsigned number;
     const char *problem = harness_server_start(s, fmt("%s/server.%u", test_dir(), ++number), tcp, config);
-    if (problem)
-        cr_assert_fail("redis-server: %s", problem);
+    if (problem) cr_assert_fail("redis-server: %s", problem);
 }
 
 HARNESS_PRINTF(1, 0) static char *config_text(const char *format, va_list args)
@@ -206,8 +193,7 @@ void server_start_tcp(struct server *s, const char *format, ...)
 void server_restart(struct server *s)
 {
     const char *problem = launch(s);
-    if (problem)
-        cr_assert_fail("redis-server, again: %s", problem);
+    if (problem) cr_assert_fail("redis-server, again: %s", problem);
 }
 
 static bool has_gone(void *arg)
@@ -218,16 +204,14 @@ static bool has_gone(void *arg)
 
 static void hang_up(struct server *s)
 {
-    if (s->link)
-        redisFree(s->link);
+    if (s->link) redisFree(s->link);
     s->link = NULL;
 }
 
 void harness_server_end(struct server *s)
 {
     hang_up(s);
-    if (s->pid <= 0)
-        return;
+    if (s->pid <= 0) return;
     kill(s->pid, SIGTERM);
     kill(s->pid, SIGCONT);
     if (!wait_until(has_gone, s, END_DEADLINE)) {

@@ -30,7 +30,8 @@ Test(run, environment_is_the_tests)
 {
     setenv("NWM_ID", "from outside", 1);
     setenv("LC_ALL", "tr_TR.UTF-8", 1);
-    struct run r = run("echo \"$LANG,$LC_ALL,$NWM_ID,$NWM_JOB\"; pwd; echo \"$HOME\"; redis-cli -s \"${NWM_URL#unix://}\" ping");
+    struct run r =
+        run("echo \"$LANG,$LC_ALL,$NWM_ID,$NWM_JOB\"; pwd; echo \"$HOME\"; redis-cli -s \"${NWM_URL#unix://}\" ping");
     expect_exit(r, 0);
     expect_out(r, fmt("C,,,%s\n%s\n%s\nPONG\n", test_job(), test_dir(), test_dir()));
 }
@@ -126,8 +127,7 @@ Test(server, replica)
     expect_out(run("redis-cli -p %d ping", master.port), "PONG\n");
     cr_assert_str_eq(server_redis(&master, "SET k v"), "OK");
     int64_t deadline = now_ms() + 10000;
-    while (strcmp(server_redis(&replica, "GET k"), "v") != 0 && now_ms() < deadline)
-        nap(10);
+    while (strcmp(server_redis(&replica, "GET k"), "v") != 0 && now_ms() < deadline) nap(10);
     cr_assert_str_eq(server_redis(&replica, "GET k"), "v");
 }
 
@@ -174,10 +174,10 @@ Test(fake, relays)
 
 static struct proc *proxy(const char *faults)
 {
-    struct proc *p = spawn("tool_proxy --listen unix:%s/proxy --to unix:%s %s", test_dir(), getenv("NWM_TEST_SOCKET"), faults);
+    struct proc *p =
+        spawn("tool_proxy --listen unix:%s/proxy --to unix:%s %s", test_dir(), getenv("NWM_TEST_SOCKET"), faults);
     int64_t deadline = now_ms() + 5000;
-    while (strcmp(proc_out(p), "ready\n") != 0 && now_ms() < deadline)
-        nap(2);
+    while (strcmp(proc_out(p), "ready\n") != 0 && now_ms() < deadline) nap(2);
     return p;
 }
 

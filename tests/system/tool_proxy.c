@@ -137,8 +137,7 @@ static int listen_at(const char *text)
         unlink(a.un.sun_path);
     else
         setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
-    if (fd < 0 || bind(fd, &a.any, len) != 0 || listen(fd, 128) != 0)
-        die(text);
+    if (fd < 0 || bind(fd, &a.any, len) != 0 || listen(fd, 128) != 0) die(text);
     return fd;
 }
 
@@ -155,8 +154,7 @@ static int connect_to(const char *text)
     union address a;
     socklen_t len = parse_address(text, &a);
     int fd = socket(a.any.sa_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-    if (fd < 0)
-        return -1;
+    if (fd < 0) return -1;
     if (connect(fd, &a.any, len) != 0) {
         close(fd);
         return -1;
@@ -199,8 +197,7 @@ static void bury(void)
 {
     size_t kept = 0;
     for (size_t i = 0; i < pair_count; i++) {
-        if (pairs[i].dead)
-            continue;
+        if (pairs[i].dead) continue;
         pairs[kept++] = pairs[i];
     }
     pair_count = kept;
@@ -209,12 +206,10 @@ static void bury(void)
 static void append(struct flow *f, const char *data, size_t len)
 {
     struct piece *p = malloc(sizeof *p + len);
-    if (!p)
-        die("malloc");
+    if (!p) die("malloc");
     *p = (struct piece){.due = now_us() + asked.delay_us, .len = len};
     memcpy(p->data, data, len);
-    if (!f->head)
-        f->tail = &f->head;
+    if (!f->head) f->tail = &f->head;
     *f->tail = p;
     f->tail = &p->next;
     f->waiting += len;
@@ -223,8 +218,7 @@ static void append(struct flow *f, const char *data, size_t len)
 /* How many of these bytes still pass before the fault at byte `at`. */
 static size_t until(uint64_t at, const struct flow *f, size_t len)
 {
-    if (at == NEVER || f->passed + len <= at)
-        return len;
+    if (at == NEVER || f->passed + len <= at) return len;
     return (size_t)(at > f->passed ? at - f->passed : 0);
 }
 
@@ -237,16 +231,13 @@ static void take(struct pair *p, int d, char *data, size_t len)
         append(f, data, len);
         return;
     }
-    if (f->ended)
-        return; /* half closed: dropped */
+    if (f->ended) return; /* half closed: dropped */
     size_t clean = until(asked.garbage[d], f, len);
     memset(data + clean, '\a', len - clean);
     len = until(asked.stall[d], f, until(asked.half_close[d], f, until(asked.cut[d], f, len)));
-    if (len)
-        append(f, data, len);
+    if (len) append(f, data, len);
     f->passed += len;
-    if (has_struck(asked.half_close[d], f))
-        f->ended = true;
+    if (has_struck(asked.half_close[d], f)) f->ended = true;
 }
 
 static void receive(struct pair *p, int d)
@@ -267,11 +258,9 @@ static void deliver(struct pair *p, int d)
     while (f->head && f->head->due <= now_us()) {
         struct piece *piece = f->head;
         size_t len = piece->len - piece->done;
-        if (asked.chunk && len > asked.chunk)
-            len = asked.chunk;
+        if (asked.chunk && len > asked.chunk) len = asked.chunk;
         ssize_t n = send(p->fd[!d], piece->data + piece->done, len, MSG_NOSIGNAL);
-        if (n < 0 && (errno == EAGAIN || errno == EINTR))
-            return;
+        if (n < 0 && (errno == EAGAIN || errno == EINTR)) return;
         if (n < 0) {
             end(p);
             return;
@@ -279,8 +268,7 @@ static void deliver(struct pair *p, int d)
         total[d] += (uint64_t)n;
         piece->done += (size_t)n;
         f->waiting -= (size_t)n;
-        if (piece->done < piece->len)
-            continue;
+        if (piece->done < piece->len) continue;
         f->head = piece->next;
         free(piece);
     }
@@ -291,8 +279,7 @@ static void settle(struct pair *p)
 {
     for (int d = UP; d <= DOWN && !p->dead; d++) {
         struct flow *f = &p->flow[d];
-        if (f->head)
-            continue;
+        if (f->head) continue;
         if (p->faulty && has_struck(asked.cut[d], f))
             end(p);
         else if (f->ended && !f->told) {
@@ -300,8 +287,7 @@ static void settle(struct pair *p)
             f->told = true;
         }
     }
-    if (!p->dead && p->flow[UP].told && p->flow[DOWN].told)
-        end(p);
+    if (!p->dead && p->flow[UP].told && p->flow[DOWN].told) end(p);
 }
 
 /* ---- the loop */
@@ -330,19 +316,15 @@ static void watch(struct pair *p, struct pollfd polls[2], int64_t *wake)
     }
     /* poll reports a hang-up even if nothing is asked; of a stalled side it would do so without end. */
     for (int d = UP; d <= DOWN; d++)
-        if (!polls[d].events)
-            polls[d].fd = -1;
+        if (!polls[d].events) polls[d].fd = -1;
 }
 
 static void serve(struct pair *p, const struct pollfd polls[2])
 {
     for (int d = UP; d <= DOWN && !p->dead; d++)
-        if (polls[d].fd >= 0 && (polls[d].events & POLLIN) && polls[d].revents)
-            receive(p, d);
-    for (int d = UP; d <= DOWN && !p->dead; d++)
-        deliver(p, d);
-    if (!p->dead)
-        settle(p);
+        if (polls[d].fd >= 0 && (polls[d].events & POLLIN) && polls[d].revents) receive(p, d);
+    for (int d = UP; d <= DOWN && !p->dead; d++) deliver(p, d);
+    if (!p->dead) settle(p);
 }
 
 static void turn(int listener)
@@ -351,24 +333,18 @@ static void turn(int listener)
     size_t n = pair_count;
     int64_t wake = INT64_MAX;
     polls[0] = (struct pollfd){.fd = listener, .events = POLLIN};
-    for (size_t i = 0; i < n; i++)
-        watch(&pairs[i], &polls[1 + 2 * i], &wake);
+    for (size_t i = 0; i < n; i++) watch(&pairs[i], &polls[1 + 2 * i], &wake);
     int64_t pause = wake == INT64_MAX ? -1 : wake - now_us();
     struct timespec t = {.tv_sec = pause / 1000000, .tv_nsec = pause % 1000000 * 1000};
-    if (pause < 0)
-        t = (struct timespec){0};
+    if (pause < 0) t = (struct timespec){0};
     sigset_t none;
     sigemptyset(&none);
-    if (ppoll(polls, 1 + 2 * n, wake == INT64_MAX ? NULL : &t, &none) < 0 && errno != EINTR)
-        die("poll");
-    if (stopped)
-        return;
-    for (size_t i = 0; i < n; i++)
-        serve(&pairs[i], &polls[1 + 2 * i]);
+    if (ppoll(polls, 1 + 2 * n, wake == INT64_MAX ? NULL : &t, &none) < 0 && errno != EINTR) die("poll");
+    if (stopped) return;
+    for (size_t i = 0; i < n; i++) serve(&pairs[i], &polls[1 + 2 * i]);
     bury();
     int client = (polls[0].revents & POLLIN) ? accept(listener, NULL, NULL) : -1;
-    if (client >= 0)
-        begin(client);
+    if (client >= 0) begin(client);
 }
 
 /* ---- the command line */
@@ -406,8 +382,7 @@ static void parse(int argc, char **argv)
         {0},
     };
     for (int c, which; (c = getopt_long(argc, argv, "", table, &which)) != -1;) {
-        if (c == '?')
-            exit(2);
+        if (c == '?') exit(2);
         uint64_t n = c == LISTEN || c == TO ? 0 : number(table[which].name, optarg);
         switch (c) {
         case LISTEN: asked.listen = optarg; break;
@@ -426,8 +401,7 @@ static void parse(int argc, char **argv)
         case FIRST: asked.first = n; break;
         }
     }
-    if (asked.listen && asked.to && optind == argc)
-        return;
+    if (asked.listen && asked.to && optind == argc) return;
     fprintf(stderr, "usage: tool_proxy --listen unix:PATH|tcp:PORT --to unix:PATH|tcp:PORT [FAULT...]\n");
     exit(2);
 }
@@ -446,8 +420,8 @@ int main(int argc, char **argv)
     int listener = listen_at(asked.listen);
     printf("ready\n");
     fflush(stdout);
-    while (!stopped)
-        turn(listener);
-    printf("%" PRIu64 " connections, %" PRIu64 " bytes up, %" PRIu64 " bytes down\n", connections, total[UP], total[DOWN]);
+    while (!stopped) turn(listener);
+    printf("%" PRIu64 " connections, %" PRIu64 " bytes up, %" PRIu64 " bytes down\n", connections, total[UP],
+           total[DOWN]);
     return 0;
 }

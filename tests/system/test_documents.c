@@ -5,6 +5,7 @@
 #include <ctype.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "shared/options_table.h"
 #include "tests/system/harness.h"
@@ -194,7 +195,7 @@ Test(config, lines_are_valid)
         if (strcmp(s.name, "cert") == 0) line = fmt("%s\ncert-key = key", line); /* good only together */
         if (strcmp(s.name, "cert-key") == 0) line = fmt("%s\ncert = cert", line);
         write_file("conf", fmt("%s%s%s%s\n", *s.section ? "[" : "", s.section, *s.section ? "]\n" : "", line));
-        run("chmod 600 conf pass");
+        cr_assert_eq(chmod(fmt("%s/conf", test_dir()), 0600) | chmod(fmt("%s/pass", test_dir()), 0600), 0);
         for (size_t p = 0; p < 2; p++) {
             struct run r =
                 p == 0 ? run("echo 1 | nwm-worker --config conf -i 1 -c") : run("nwm-merger --config conf --jobs");

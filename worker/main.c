@@ -9,6 +9,7 @@
  */
 #include <errno.h>
 #include <inttypes.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -77,20 +78,12 @@ static struct fault *take_items(struct work *w)
 
 /* ---- --check ---- */
 
-static struct fault *print_line(const char *line)
-{
-    if (printf("%s\n", line) >= 0 && fflush(stdout) == 0) return NULL;
-    return fault_new(FAULT_OUTPUT, "cannot write to standard output: %s", strerror(errno));
-}
-
-static struct fault *print_totals(struct work *w)
+static void print_totals(struct work *w)
 {
     const struct totals *t = checker_totals(w->checker);
-    char *line = mem_printf("%s: %" PRIu64 " items, %" PRIu64 " bytes, order %s", source_name(w->source), t->items,
-                            t->bytes, order_name(w->options->order));
-    struct fault *f = w->options->quiet ? NULL : print_line(line);
-    free(line);
-    return f;
+    if (w->options->quiet) return;
+    printf("%s: %" PRIu64 " items, %" PRIu64 " bytes, order %s\n", source_name(w->source), t->items, t->bytes,
+           order_name(w->options->order));
 }
 
 static struct fault *check(struct work *w)
@@ -98,7 +91,8 @@ static struct fault *check(struct work *w)
     struct fault *f = source_open(w->source);
     if (!f) f = take_items(w);
     meter_clear(&w->meter);
-    return f ? f : print_totals(w);
+    if (!f) print_totals(w);
+    return f;
 }
 
 /* ---- loading ---- */
@@ -157,14 +151,12 @@ static struct fault *load_begun(struct work *w)
     return f;
 }
 
-static struct fault *print_reference(struct work *w)
+static void print_reference(struct work *w)
 {
     const struct totals *t = checker_totals(w->checker);
-    char *line = mem_printf("%s: %" PRIu64 " items, %" PRIu64 " bytes, order %s, run %" PRIu64 ", %s", w->subject,
-                            t->items, t->bytes, order_name(w->options->order), w->claim.run, w->claim.list);
-    struct fault *f = w->options->quiet ? NULL : print_line(line);
-    free(line);
-    return f;
+    if (w->options->quiet) return;
+    printf("%s: %" PRIu64 " items, %" PRIu64 " bytes, order %s, run %" PRIu64 ", %s\n", w->subject, t->items, t->bytes,
+           order_name(w->options->order), w->claim.run, w->claim.list);
 }
 
 /* ---- when it failed ---- */
@@ -209,6 +201,16 @@ static void farewell(struct work *w, const struct fault *why)
     if (left) conn_close(left);
 }
 
+/* A signal can end any wait, and each says so in its own way; here is what people need to know. */
+static struct fault *explain(const struct work *w, struct fault *f)
+{
+    int number = stop_signal();
+    if (number == 0 || !fault_is(f, FAULT_INTERRUPTED)) return f;
+    fault_free(f);
+    return fault_new(FAULT_INTERRUPTED, "ended by signal %d (%s) after %" PRIu64 " items", number, strsignal(number),
+                     checker_so_far(w->checker)->items);
+}
+
 static struct fault *load(struct work *w)
 {
     struct fault *f = connect_and_begin(w);
@@ -217,8 +219,11 @@ static struct fault *load(struct work *w)
                w->claim.list);
     f = load_begun(w);
     meter_clear(&w->meter);
-    if (!f) return print_reference(w);
-    fault_frame(f, "load dataset %s", w->subject);
+    if (!f) {
+        print_reference(w);
+        return NULL;
+    }
+    f = fault_frame(explain(w, f), "load dataset %s", w->subject);
     farewell(w, f);
     return f;
 }
@@ -271,6 +276,14 @@ static struct fault *run(const struct options *o)
     return f;
 }
 
+/* Standard output has one line, so this is where writing it fails. A reader that has gone is no news: quietly, as by SIGPIPE. */
+static struct fault *flush_output(void)
+{
+    if (fflush(stdout) == 0) return NULL;
+    if (errno == EPIPE) stop_raise(SIGPIPE);
+    return fault_new(FAULT_OUTPUT, "cannot write to standard output: %s", strerror(errno));
+}
+
 static int leave(struct fault *f)
 {
     if (!f) return EXIT_DONE;
@@ -296,6 +309,7 @@ int main(int argc, char **argv)
         log_init("nwm-worker", o.quiet, o.verbose);
         f = run(&o);
     }
+    if (!f) f = flush_output();
     options_free(&o);
     return leave(f);
 }

@@ -20,8 +20,8 @@ void checker_free(struct checker *c);
 struct fault *checker_add(struct checker *c, struct bytes item) MUST_CHECK;
 /* What was added so far, but for totals.last. */
 const struct totals *checker_so_far(const struct checker *c);
-/* What it all adds up to. totals.last is filled in here, from the last item, whose bytes must still be there; first and
- * last then belong to the checker. */
+/* What it all adds up to; nothing is added after this. totals.last is filled in here, from the last item, whose bytes must
+ * still be there; first and last then belong to the checker. */
 const struct totals *checker_totals(struct checker *c);
 /* Are these the bytes of the first, or the last, item? Told by length and hash, so that none has to be kept. After
  * checker_totals(). */

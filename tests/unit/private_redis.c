@@ -101,6 +101,8 @@ void private_redis_end(void)
     rmdir(directory);
 }
 
+void private_redis_stop(void) { kill(server, SIGSTOP); }
+
 const char *private_redis_url(void) { return url; }
 
 struct endpoint *private_redis_endpoint(void)

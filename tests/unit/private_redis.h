@@ -16,6 +16,9 @@ void private_redis_start(const char *extra);
 /* Ends it, waits for that, and removes the directory. */
 void private_redis_end(void);
 
+/* It lives on but answers nobody (SIGSTOP); private_redis_end() ends it all the same. */
+void private_redis_stop(void);
+
 /* "unix:///tmp/…/redis.sock" */
 const char *private_redis_url(void);
 /* A connection through the code under test, closed by private_redis_end(). */

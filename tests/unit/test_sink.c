@@ -246,6 +246,21 @@ Test(sink, what_cannot_be_written_is_refused_at_once)
     rmdir("dir");
 }
 
+Test(sink, a_rename_that_fails_leaves_nothing_behind)
+{
+    struct sink *s = open_sink("name");
+    append_text(s, "x\n");
+    pump_all(s);
+    cr_assert_eq(mkdir("name", 0755), 0);
+    struct fault *f = sink_finish(s);
+    cr_assert_not_null(f);
+    cr_assert(fault_is(f, FAULT_OUTPUT));
+    cr_assert_not_null(strstr(fault_message(f), "rename"), "%s", fault_message(f));
+    fault_free(f);
+    sink_close(s);
+    cr_assert_eq(files_here(), 1);
+}
+
 /* As somebody who is not root: an unwritable file, an unwritable directory. */
 Test(sink, permissions_are_looked_at_at_once)
 {

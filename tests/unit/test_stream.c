@@ -505,6 +505,10 @@ Test(stream, absurd_numbers)
     open_with(&spec);
     cr_assert_gt(stream_weight(stream, UINT64_MAX - 1), (size_t)1 << 40);
     cr_assert_geq(stream_items_in(stream, 256 * 1024), 1);
+    spec.items = spec.max_item = (uint64_t)1 << 33;
+    spec.max_window = 0;
+    open_with(&spec);
+    cr_assert_gt(stream_weight(stream, spec.items - 1), (size_t)1 << 40, "a product of 2^66");
 }
 
 /* A plain list says nothing about its items: estimates follow what was seen. */

@@ -30,7 +30,7 @@ static const char *const headings[GROUP_COUNT] = {
 static const char *const usage[] = {
     [PROGRAM_WORKER] =
         "nwm-worker loads one sorted dataset into Redis, for nwm-merger to merge.\n\n"
-        "Usage: nwm-worker [options] -i ID [FILE]     FILE, or standard input (also -), becomes dataset JOB:ID\n"
+        "Usage: nwm-worker [options] -i ID [FILE]    FILE, or standard input (or -), becomes dataset JOB:ID\n"
         "       nwm-worker [options] -i ID --from-command -- CMD [ARG…]\n"
         "       nwm-worker --check [options] [FILE]\n"
         "       nwm-worker --drop [-j JOB] {-i ID | --all} [--force]\n",

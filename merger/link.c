@@ -4,10 +4,8 @@
 #include <event2/event.h>
 #include <inttypes.h>
 #include <poll.h>
-#include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
 
 #include "shared/conn.h"
 #include "shared/log.h"
@@ -16,19 +14,11 @@
 /* How much one readable event takes in before the merge gets its turn. The kernel's socket buffer holds about 200 KB: reading
  * all of it at once leaves the server room to go on. */
 enum { READ_SIZE = 256 * 1024 };
-/* hiredis frees an emptied buffer that is larger than this; 0 (never) would keep the memory of one huge item for ever. */
-enum { READER_KEEPS = 1024 * 1024 };
-/* Beyond max_item, what may stand in the reader's buffer unparsed: one read and the protocol around an item. */
-enum { UNPARSED_SLACK = READ_SIZE + 64 * 1024 };
-enum { MAX_WORDS = 16 };
 
 struct request {
     link_reply_fn *fn;
     void *owner;
-    bool is_range;
-    uint32_t want;       /* range: items at most; otherwise elements at most */
-    uint64_t max_item;   /* range: bytes, 0 when not known */
-    size_t bytes_hint, weight;
+    struct expectation reply;
 };
 
 struct link {
@@ -69,7 +59,7 @@ static void push_request(struct link *l, struct request r)
         l->head = 0;
     }
     l->requests[(l->head + l->count++) % l->capacity] = r;
-    l->weight += r.weight;
+    l->weight += r.reply.memory_most;
 }
 
 static struct request pop_request(struct link *l)
@@ -77,7 +67,7 @@ static struct request pop_request(struct link *l)
     struct request r = l->requests[l->head];
     l->head = (l->head + 1) % l->capacity;
     l->count--;
-    l->weight -= r.weight;
+    l->weight -= r.reply.memory_most;
     return r;
 }
 
@@ -135,22 +125,15 @@ static void on_silence(evutil_socket_t fd, short what, void *arg)
 
 static void expect_next(struct link *l)
 {
-    if (l->greeted < l->greetings) {
-        decoder_expect_reply(l->decoder, 0);
-        return;
-    }
-    const struct request *r = &l->requests[l->head];
-    if (r->is_range) {
-        decoder_expect_batch(l->decoder, r->want, r->bytes_hint, r->weight);
-    } else {
-        decoder_expect_reply(l->decoder, r->want);
-    }
+    static const struct expectation a_line = {.want = 0};
+    decoder_expect(l->decoder, l->greeted < l->greetings ? &a_line : &l->requests[l->head].reply);
 }
 
-static void take_greeting(struct link *l, redisReply *reply)
+static void take_greeting(struct link *l, void *reply)
 {
-    struct fault *fault = endpoint_greeted(l->endpoint, l->greeted++, reply);
-    freeReplyObject(reply);
+    struct fault *fault = decoded_is_batch(reply) ? fault_new(FAULT_PROTOCOL, "%s answered a greeting with a list", endpoint_name(l->endpoint))
+                                                  : endpoint_greeted(l->endpoint, l->greeted++, reply);
+    decoded_free(reply);
     if (fault) {
         go_down(l, fault);
     } else if (l->greeted == l->greetings) {
@@ -158,98 +141,66 @@ static void take_greeting(struct link *l, redisReply *reply)
     }
 }
 
+static void take_reply(struct link *l, void *reply)
+{
+    if (l->greeted < l->greetings) {
+        take_greeting(l, reply);
+    } else {
+        struct request r = pop_request(l);
+        r.fn(r.owner, reply);
+    }
+}
+
 /* A link with nothing outstanding hears nothing, unless the peer speaks out of turn. */
 static bool expects_something(const struct link *l) { return l->greeted < l->greetings || l->count > 0; }
 
-static struct fault *reader_fault(struct link *l)
+static struct fault *refusal_fault(const struct link *l)
 {
-    const char *why = decoder_refusal(l->decoder);
-    if (!why) why = l->context->reader->errstr;
-    return fault_new(FAULT_PROTOCOL, "%s does not speak as a Redis should: %s", endpoint_name(l->endpoint), why);
+    const char *name = endpoint_name(l->endpoint);
+    if (decoder_item_too_large(l->decoder))
+        return fault_new(FAULT_CHANGED, "%s sends an item larger than its manifest says any is", name);
+    return fault_new(FAULT_PROTOCOL, "%s does not speak as a Redis should: %s", name, decoder_refusal(l->decoder));
 }
 
-static bool item_is_too_large(const struct link *l)
+static void take_bytes(struct link *l, const char *data, size_t len)
 {
-    const redisReader *reader = l->context->reader;
-    if (l->greeted < l->greetings || l->count == 0) return false;
-    uint64_t max_item = l->requests[l->head].max_item;
-    return max_item > 0 && reader->len - reader->pos > max_item + UNPARSED_SLACK;
-}
-
-static void take_replies(struct link *l)
-{
-    while (l->state != LINK_DOWN) {
-        redisReader *reader = l->context->reader;
+    while (len > 0 && l->state != LINK_DOWN) {
         if (!expects_something(l)) {
-            if (reader->len > reader->pos)
-                go_down(l, fault_new(FAULT_PROTOCOL, "%s sent what was not asked for", endpoint_name(l->endpoint)));
+            go_down(l, fault_new(FAULT_PROTOCOL, "%s sent what was not asked for", endpoint_name(l->endpoint)));
             return;
         }
         expect_next(l);
-        void *reply = NULL;
-        if (redisReaderGetReply(reader, &reply) != REDIS_OK) {
-            go_down(l, reader_fault(l));
-            return;
-        }
-        if (!reply) {
-            if (item_is_too_large(l))
-                go_down(l, fault_new(FAULT_CHANGED, "%s sends an item larger than its manifest says any is",
-                                     endpoint_name(l->endpoint)));
-            return;
-        }
-        if (l->greeted < l->greetings) {
-            take_greeting(l, reply);
-        } else {
-            struct request r = pop_request(l);
-            r.fn(r.owner, reply);
+        void *reply;
+        size_t taken = decoder_feed(l->decoder, data, len, &reply);
+        data += taken;
+        len -= taken;
+        if (reply) {
+            take_reply(l, reply);
+        } else if (decoder_refusal(l->decoder)) {
+            go_down(l, refusal_fault(l));
         }
     }
 }
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
 
-/* hiredis reads 16 KB at a time; one large read saves system calls, and the copy is the same. */
-static bool read_plain(struct link *l)
-{
-    ssize_t n = read(l->context->fd, l->scratch, READ_SIZE);
-    if (n > 0 && redisReaderFeed(l->context->reader, l->scratch, (size_t)n) == REDIS_OK) return true;
-    if (n > 0) {
-        go_down(l, reader_fault(l)); /* no memory: going on would leave a hole */
-        return false;
-    }
-    if (n < 0 && (errno == EAGAIN || errno == EINTR)) return true;
-    const char *name = endpoint_name(l->endpoint);
-    if (n == 0) {
-        go_down(l, fault_new(FAULT_UNREACHABLE, "%s closed the connection", name));
-    } else {
-        go_down(l, fault_new(FAULT_UNREACHABLE, "connection to %s lost: %s", name, strerror(errno)));
-    }
-    return false;
-}
-
-/* Under TLS the library has to read; it may hold more than the descriptor shows, so until nothing comes. */
-static bool read_by_library(struct link *l)
-{
-    size_t total = 0, before;
-    do {
-        before = l->context->reader->len;
-        if (redisBufferRead(l->context) != REDIS_OK) {
-            go_down(l, endpoint_context_fault(l->endpoint, l->context));
-            return false;
-        }
-        total += l->context->reader->len - before;
-    } while (l->context->reader->len > before && total < READ_SIZE);
-    return true;
-}
-
+/* One readable event, one large read. Under TLS the library may hold more than the descriptor shows: until nothing comes. */
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
     struct link *l = arg;
-    bool plain = !endpoint_uses_tls(l->endpoint);
-    if (!(plain ? read_plain(l) : read_by_library(l))) return;
-    restart_silence(l);
-    take_replies(l);
+    ssize_t n;
+    size_t total = 0;
+    do {
+        n = redis_read(l->context, l->scratch, READ_SIZE);
+        if (n < 0) {
+            go_down(l, endpoint_context_fault(l->endpoint, l->context));
+            return;
+        }
+        total += (size_t)n;
+        take_bytes(l, l->scratch, (size_t)n);
+    } while (n > 0 && l->state != LINK_DOWN && endpoint_uses_tls(l->endpoint) && total < READ_SIZE);
+    if (total > 0 && l->state != LINK_DOWN) restart_silence(l);
 }
 
 static void write_out(struct link *l)
@@ -311,8 +262,7 @@ static void start_connect(struct link *l)
 {
     for (struct fault *fault; (fault = endpoint_connect(l->endpoint, l->address, &l->context)) != NULL;)
         if (!has_next_address(l, fault)) return;
-    l->context->reader->maxbuf = READER_KEEPS;
-    l->decoder = decoder_new(l->context->reader, l->separator);
+    l->decoder = decoder_new(l->separator);
     l->readable = event_new(l->base, l->context->fd, EV_READ | EV_PERSIST, on_readable, l);
     l->writable = event_new(l->base, l->context->fd, EV_WRITE | EV_PERSIST, on_writable, l);
     event_add(l->writable, NULL);
@@ -363,46 +313,28 @@ struct fault *link_take_fault(struct link *l)
 
 static bool connection_stands(const struct link *l) { return l->state == LINK_UP || l->greetings > 0; }
 
-static void ask(struct link *l, struct request r, int argc, const char **argv)
+void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, const struct expectation *reply,
+                    link_reply_fn *fn, void *owner)
 {
     if (l->state == LINK_DOWN) return;
-    size_t lens[MAX_WORDS];
-    for (int i = 0; i < argc; i++) lens[i] = strlen(argv[i]);
+    char from[24], to[24];
+    snprintf(from, sizeof from, "%" PRIu64, first);
+    snprintf(to, sizeof to, "%" PRIu64, last);
+    const char *argv[] = {"LRANGE", key, from, to};
+    const size_t lens[] = {6, strlen(key), strlen(from), strlen(to)};
     if (connection_stands(l)) {
-        if (redisAppendCommandArgv(l->context, argc, argv, lens) != REDIS_OK) {
+        if (redisAppendCommandArgv(l->context, 4, argv, lens) != REDIS_OK) {
             go_down(l, endpoint_context_fault(l->endpoint, l->context));
             return;
         }
     } else {
         char *text;
-        int len = redisFormatCommandArgv(&text, argc, argv, lens);
+        int len = redisFormatCommandArgv(&text, 4, argv, lens);
         buf_append(&l->early, text, (size_t)len);
         redisFreeCommand(text);
     }
     if (l->count == 0) restart_silence(l);
-    push_request(l, r);
-}
-
-void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, uint64_t max_item, size_t bytes_hint,
-                    size_t weight, link_reply_fn *fn, void *owner)
-{
-    char from[24], to[24];
-    snprintf(from, sizeof from, "%" PRIu64, first);
-    snprintf(to, sizeof to, "%" PRIu64, last);
-    struct request r = {fn, owner, true, (uint32_t)(last - first + 1), max_item, bytes_hint, weight};
-    ask(l, r, 4, (const char *[]){"LRANGE", key, from, to});
-}
-
-void link_ask(struct link *l, size_t max_elements, link_reply_fn *fn, void *owner, ...)
-{
-    const char *argv[MAX_WORDS];
-    int argc = 0;
-    va_list words;
-    va_start(words, owner);
-    for (const char *word; argc < MAX_WORDS && (word = va_arg(words, const char *));) argv[argc++] = word;
-    va_end(words);
-    struct request r = {.fn = fn, .owner = owner, .want = (uint32_t)max_elements};
-    ask(l, r, argc, argv);
+    push_request(l, (struct request){fn, owner, *reply});
 }
 
 void link_flush(struct link *l)

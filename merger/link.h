@@ -15,7 +15,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-#include "merger/batch.h"
+#include "merger/decoder.h"
 #include "shared/endpoint.h"
 #include "shared/fault.h"
 
@@ -24,7 +24,7 @@ struct link;
 
 enum link_state { LINK_CONNECTING, LINK_UP, LINK_DOWN };
 
-/* A reply arrived: a batch (decoded_is_batch) or a redisReply, the callee's to free with decoded_free(). NULL: the link went down
+/* A reply arrived: a batch (decoded_is_batch) or a redisReply that is a line, the callee's to free with decoded_free(). NULL: the link went down
  * before it came. */
 typedef void link_reply_fn(void *owner, void *reply);
 
@@ -39,13 +39,10 @@ const struct endpoint *link_endpoint(const struct link *l);
 /* Why it is down: Unreachable, Denied, Timeout, Protocol. The caller's; NULL once taken. */
 struct fault *link_take_fault(struct link *l);
 
-/* LRANGE key first last. The reply has at most last - first + 1 items of at most max_item bytes (0: not known). bytes_hint is
- * how large their block is expected to be, weight the most the whole can come to (link_outstanding_bytes counts it). Asking only queues: link_flush() sends. On a link that is down, nothing is queued and
- * the callback is not called. */
-void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, uint64_t max_item, size_t bytes_hint,
-                    size_t weight, link_reply_fn *fn, void *owner);
-/* Any other command, in words up to NULL; its reply has at most max_elements elements in any array. */
-void link_ask(struct link *l, size_t max_elements, link_reply_fn *fn, void *owner, ...) __attribute__((sentinel));
+/* LRANGE key first last. reply: what it may bring; memory_most is what link_outstanding_bytes() counts for it. Asking only
+ * queues: link_flush() sends. On a link that is down, nothing is queued and the callback is not called. */
+void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, const struct expectation *reply,
+                    link_reply_fn *fn, void *owner);
 
 /* Sends what is queued, as far as that goes without waiting; the event loop does the rest. */
 void link_flush(struct link *l);

@@ -353,8 +353,13 @@ void stream_ask(struct stream *s, uint64_t n)
     size_t hint = (size_t)((n + 1) * typical_item(s) + (n + 1) * typical_item(s) / 8);
     if (hint > a->reserved) hint = a->reserved;
     s->asked_items += n;
-    link_ask_range(s->link, s->spec.list, first, a->start + n - 1, s->spec.max_item, hint, a->reserved,
-                   on_reply, s);
+    struct expectation reply = {
+        .want = (uint32_t)(n + a->start - first),
+        .max_item = s->spec.max_item,
+        .bytes_hint = hint,
+        .memory_most = a->reserved,
+    };
+    link_ask_range(s->link, s->spec.list, first, a->start + n - 1, &reply, on_reply, s);
 }
 
 enum stream_next stream_next(struct stream *s, struct batch **batch, uint32_t *from, uint64_t *number)

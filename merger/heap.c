@@ -47,7 +47,7 @@ static inline bool before(const struct heap *h, struct heap_entry a, struct heap
 bool heap_before(const struct heap *h, struct heap_entry a, struct heap_entry b) { return before(h, a, b); }
 
 /* Lets entry e rise from the hole towards the root, as far as it belongs. */
-static void rise(struct heap *h, size_t hole, struct heap_entry e)
+static inline void rise(struct heap *h, size_t hole, struct heap_entry e)
 {
     while (hole > 0) {
         size_t parent = (hole - 1) / 2;
@@ -58,21 +58,18 @@ static void rise(struct heap *h, size_t hole, struct heap_entry e)
     h->entries[hole] = e;
 }
 
-/* Fills the hole at the root with its smaller children, down to a leaf, and lets e rise from there. */
+/* Fills the hole at the root with its smaller children, down to a leaf, and lets e rise from there. Which child is the smaller
+ * cannot be predicted, so it is computed, not branched on. */
 static void sink_root(struct heap *h, struct heap_entry e)
 {
     struct heap_entry *entries = h->entries;
     size_t hole = 0, child = 1, size = h->size;
     while (child + 1 < size) {
-        struct heap_entry left = entries[child], right = entries[child + 1];
-        bool takes_right;
-        if (__builtin_expect(left.key != right.key, 1)) {
-            takes_right = right.key < left.key; /* becomes a conditional move: the outcome cannot be predicted */
-        } else {
-            takes_right = tie_before(h, right, left);
-        }
+        uint64_t left = entries[child].key, right = entries[child + 1].key;
+        size_t takes_right = right < left;
+        if (__builtin_expect(left == right, 0)) takes_right = tie_before(h, entries[child + 1], entries[child]);
         child += takes_right;
-        entries[hole] = takes_right ? right : left;
+        entries[hole] = entries[child];
         hole = child;
         child = 2 * child + 1;
     }

@@ -347,6 +347,16 @@ static bool top_is_used_up(const struct merge *m)
     return !f->batch || f->next == f->batch->count;
 }
 
+/* Follows and writes runs for as long as nothing has to be asked for. False: a stream turned out to be unsorted. */
+static bool write_runs(struct merge *m, uint64_t until)
+{
+    while (m->walked < until && !at_limit(m) && sink_has_room(m->sink)) {
+        if (!write_run(m, until - m->walked)) return false;
+        if (top_is_used_up(m)) break;
+    }
+    return true;
+}
+
 enum merge_turn merge_turn(struct merge *m, uint64_t quota)
 {
     uint64_t until = m->walked + quota;
@@ -365,7 +375,7 @@ enum merge_turn merge_turn(struct merge *m, uint64_t quota)
             what = refill_top(m);
         } else if (m->walked >= until) {
             return MERGE_MORE;
-        } else if (!write_run(m, until - m->walked)) {
+        } else if (!write_runs(m, until)) {
             return MERGE_FAILED;
         }
     }

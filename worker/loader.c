@@ -252,9 +252,8 @@ static struct fault *push_large(struct loader *l, struct bytes item)
     return f;
 }
 
-struct fault *loader_add(struct loader *l, struct bytes item)
+static struct fault *add_small(struct loader *l, struct bytes item)
 {
-    if (item.len >= LARGE) return push_large(l, item);
     char *start = l->block + HEADER_ROOM + l->filled;
     char *p = put_length(start, item.len);
     memcpy(p, item.data, item.len);
@@ -266,11 +265,17 @@ struct fault *loader_add(struct loader *l, struct bytes item)
     return l->block_items == BLOCK_ITEMS || l->filled >= BLOCK_BYTES ? push_block(l) : NULL;
 }
 
+struct fault *loader_add(struct loader *l, struct bytes item)
+{
+    struct fault *f = item.len < LARGE ? add_small(l, item) : push_large(l, item);
+    return f ? fault_frame(f, "push to %s", l->claim->list) : NULL;
+}
+
 struct fault *loader_finish(struct loader *l)
 {
     struct fault *f = push_block(l);
     while (!f && l->pending_count > 0) f = take_reply(l);
-    return f;
+    return f ? fault_frame(f, "push to %s", l->claim->list) : NULL;
 }
 
 /* ---- the proof ---- */

@@ -177,7 +177,9 @@ static bool record(struct work *w, struct conn *conn, const struct fault *why, i
 static bool record_anew(struct work *w, const struct fault *why, int64_t deadline)
 {
     struct conn *conn;
-    struct fault *f = conn_open(w->options->endpoints[0], "nwm-worker", FAREWELL_MS, &conn);
+    int64_t left = deadline - clock_ms();
+    if (left <= 0) return false;
+    struct fault *f = conn_open(w->options->endpoints[0], "nwm-worker", left, &conn);
     if (f) {
         fault_free(f);
         return false;
@@ -276,7 +278,8 @@ static struct fault *run(const struct options *o)
     return f;
 }
 
-/* Standard output has one line, so this is where writing it fails. A reader that has gone is no news: quietly, as by SIGPIPE. */
+/* Standard output is a line or a few, so this is where writing fails. A reader that has gone is no news: the end is
+ * quiet then, as by SIGPIPE. */
 static struct fault *flush_output(void)
 {
     if (fflush(stdout) == 0) return NULL;

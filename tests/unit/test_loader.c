@@ -1,4 +1,4 @@
-/* Pushes under the contract, against a private redis-server: what arrives is what was added, and what is odd is found out. */
+/* Pushes under the contract, against a private redis-server: what arrives is what was added, what is odd is found out. */
 #include <criterion/criterion.h>
 #include <stdio.h>
 #include <stdlib.h>

@@ -67,9 +67,10 @@ double json_number(const char *json, const char *after, const char *name);
 /* The exit code, and "SUBJECT: NAME: " on standard error; subject NULL: just ": NAME: " */
 #define expect_fault(r, code, name, subject)                                                                           \
     do {                                                                                                               \
+        struct run fault_r_ = (r);                                                                                     \
         const char *subject_ = (subject);                                                                              \
-        expect_exit((r), (code));                                                                                      \
-        expect_err_has((r), subject_ ? fmt("%s: %s: ", subject_, (name)) : fmt(": %s: ", (name)));                     \
+        expect_exit(fault_r_, (code));                                                                                 \
+        expect_err_has(fault_r_, subject_ ? fmt("%s: %s: ", subject_, (name)) : fmt(": %s: ", (name)));                \
     } while (0)
 /* "JOB:ID" of the test's job. */
 const char *dataset(const char *id);

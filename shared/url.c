@@ -211,7 +211,7 @@ static struct fault *parse_unix_url(struct url *u, struct bytes text)
     struct bytes authority = {text.data, len}, path = {text.data + len, text.len - len}, query, rest;
     struct fault *f = take_authority(u, authority, &rest);
     if (f) return f;
-    if (path.len < 2 || rest.len > 0) return bad_url("the path of a unix socket begins with /");
+    if (path.len == 0 || rest.len > 0) return bad_url("the path of a unix socket begins with /");
     struct bytes all = path;
     if (take_until(&all, '?', &path)) {
         query = all;
@@ -219,6 +219,7 @@ static struct fault *parse_unix_url(struct url *u, struct bytes text)
         f = take_db(u, (struct bytes){query.data + 3, query.len - 3});
         if (f) return f;
     }
+    if (path.len < 2) return bad_url("the path of a unix socket is missing");
     char *decoded = decode(path);
     if (!decoded) return bad_url("the path has a % that no two hex digits follow");
     u->path = decoded;

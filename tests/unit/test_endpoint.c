@@ -106,6 +106,7 @@ Test(endpoint, bad_urls_are_refused_without_repeating_them)
         "redis://::1",
         "unix://",
         "unix:///",
+        "unix:///?db=1",
         "unix://run/redis.sock",
         "unix:///run/r.sock?db=",
         "unix:///run/r.sock?x=1",

@@ -6,13 +6,15 @@
 #include <string.h>
 
 /*
- * The sizes. A push ends at BLOCK_ITEMS or BLOCK_BYTES, whichever comes first. An item of LARGE or more is a push of
+ * The sizes. A push ends at BLOCK_ITEMS or BLOCK_BYTES, whichever comes first. Loading 4 million 12-digit numbers costs the
+ * server 620 ms at 500 items a push, 650 at 1000, 580 at 2000, 530 at 4000, 515 at 8000 (and 690 by redis-cli --pipe, 1000
+ * items a push); the worker 270, 230, 190, 160, 150. (Medians of six, busy 2-core machine, Redis 7.0.) An item of LARGE or more is a push of
  * its own and goes to the connection in pieces, not through the block, so that it exists once here and never twice.
  * UNSENT_MOST keeps what waits in this process small: the socket has a buffer of its own, and that keeps Redis busy.
  * WINDOW is the promise to be kind: so much may be on its way without an answer.
  */
 enum {
-    BLOCK_ITEMS = 1000,
+    BLOCK_ITEMS = 4000,
     BLOCK_BYTES = 128 << 10,
     LARGE = 64 << 10,
     PIECE = 256 << 10,

@@ -12,7 +12,7 @@
 struct fault *look_at_datasets(struct conn *c, size_t server, const struct options *o, struct member *members,
                                size_t n) MUST_CHECK;
 
-/* The plain lists among the members: their length becomes manifest.items. watch: WATCH them first, so that roster_check_end() can tell
+/* The plain lists among the members: their length becomes manifest.items. watch: WATCH them first, so that closing_check() can tell
  * whether they were touched; no other MULTI may follow on this connection. */
 struct fault *look_at_lists(struct conn *c, size_t server, bool watch, struct member *members, size_t n) MUST_CHECK;
 

@@ -70,9 +70,6 @@ struct fault *roster_order(const struct roster *r, struct order **out) MUST_CHEC
 /* What a stream needs to know of a ready member; borrows the member's strings. */
 struct stream_spec roster_spec(const struct member *m);
 
-/* At the end of a merge: do all lists still have their length, and were the watched ones left alone? Vanished, Changed. */
-struct fault *roster_check_end(struct roster *r) MUST_CHECK;
-
 /* The jobs on all servers, sorted, without doubles: an array of strings, freed by the caller with its strings. */
 struct fault *roster_jobs(struct roster *r, char ***jobs, size_t *n) MUST_CHECK;
 /* Connects without looking for members, for roster_jobs() alone. */

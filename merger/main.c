@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 
+#include "merger/closing.h"
 #include "merger/receipt.h"
 #include "merger/roster.h"
 #include "merger/session.h"
@@ -25,6 +26,7 @@
 #include "merger/verify.h"
 #include "shared/log.h"
 #include "shared/options.h"
+#include "shared/stdfd.h"
 #include "shared/stop.h"
 
 /* Everything a merge needs, so that it can be freed in one place. */
@@ -53,7 +55,7 @@ static struct fault *prepare(struct job *j)
 static struct fault *finish(struct job *j)
 {
     struct fault *fault = NULL;
-    if (!merge_is_limited(session_merge(j->session))) fault = roster_check_end(j->roster);
+    if (!merge_is_limited(session_merge(j->session))) fault = closing_check(j->roster);
     if (!fault && j->verify) fault = verify_result(j->verify);
     if (!fault) fault = sink_finish(j->sink);
     if (fault) return fault;

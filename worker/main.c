@@ -19,6 +19,7 @@
 #include "shared/log.h"
 #include "shared/options.h"
 #include "shared/script.h"
+#include "shared/stdfd.h"
 #include "shared/stop.h"
 #include "worker/checker.h"
 #include "worker/drop.h"
@@ -300,6 +301,7 @@ static int leave(struct fault *f)
 
 int main(int argc, char **argv)
 {
+    stdfd_hold();
     log_init("nwm-worker", false, false);
     stop_install();
     struct options o;

@@ -118,6 +118,7 @@ int main(int argc, char **argv)
     struct job j = {0};
     int code = EXIT_DONE;
     keep_freed_blocks();
+    stdfd_hold();
     stop_install();
     log_init("nwm-merger", false, false);
     struct fault *fault = options_parse(&j.options, PROGRAM_MERGER, argc, argv);

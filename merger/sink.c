@@ -150,6 +150,14 @@ static struct fault *open_path(struct sink *s, const char *path)
     return open_aside(s, &st);
 }
 
+/* Sets errno otherwise. */
+static bool is_open_for_writing(int fd)
+{
+    int flags = fcntl(fd, F_GETFL);
+    if (flags >= 0 && (flags & O_ACCMODE) == O_RDONLY) errno = EBADF;
+    return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
+}
+
 struct fault *sink_open(const char *path, struct sink **out)
 {
     struct sink *s = mem_zalloc(sizeof *s);
@@ -161,7 +169,7 @@ struct fault *sink_open(const char *path, struct sink **out)
     if (path) return open_path(s, path);
     s->kind = SINK_DIRECT;
     s->fd = STDOUT_FILENO;
-    if (fcntl(s->fd, F_GETFD) < 0) return cannot(s, "write to");
+    if (!is_open_for_writing(s->fd)) return cannot(s, "write to");
     prepare_direct(s);
     return NULL;
 }

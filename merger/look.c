@@ -9,10 +9,8 @@ enum { REPLIES_PER_DATASET = 4 };
 
 static bool may_be_here(const struct member *m, size_t server) { return !m->found || m->server == server; }
 
-static bool is_wanted(const struct member *m, size_t server)
-{
-    return !m->is_plain && !m->ready && !m->fault && may_be_here(m, server);
-}
+/* On every server, even when it was found on one: an id that stands on two must be noticed. */
+static bool is_wanted(const struct member *m) { return !m->is_plain && !m->ready && !m->fault; }
 
 static void ask_about(struct conn *c, const struct options *o, const struct member *m)
 {
@@ -94,7 +92,7 @@ struct fault *look_at_datasets(struct conn *c, size_t server, const struct optio
         size_t end = begin + PIPELINE < n ? begin + PIPELINE : n;
         bool asked[PIPELINE];
         for (size_t i = begin; i < end; i++) {
-            asked[i - begin] = is_wanted(&members[i], server);
+            asked[i - begin] = is_wanted(&members[i]);
             if (asked[i - begin]) ask_about(c, o, &members[i]);
         }
         for (size_t i = begin; i < end && !fault; i++)
@@ -129,7 +127,7 @@ struct fault *look_at_lists(struct conn *c, size_t server, bool watch, struct me
 {
     for (size_t i = 0; i < n; i++) {
         struct member *m = &members[i];
-        if (!m->is_plain || m->fault || !may_be_here(m, server)) continue;
+        if (!m->is_plain || m->fault || (watch && !may_be_here(m, server))) continue;
         redisReply *reply;
         struct fault *fault = watch ? conn_ask(c, &reply, "WATCH", m->id, NULL) : NULL;
         if (fault) return fault;

@@ -225,7 +225,8 @@ static struct fault *turn(struct session *s)
     for (size_t i = 0; i < s->link_count; i++)
         if (s->links[i]) link_flush(s->links[i]);
     progress_tick(s->progress, merge_items(s->merge));
-    return NULL;
+    /* A link that died while sending has no events left: nothing would end the wait that comes now. */
+    return s->phase == PHASE_MERGING ? check_links(s) : NULL;
 }
 
 /* Waits for the loop when there is nothing to do but wait, and counts for whom. */

@@ -127,6 +127,10 @@ Test(bad_output, closed_standard_output)
 {
     load_two();
     expect_fault(run("nwm-merger >&-"), 5, "Output", NULL);
+    expect_fault(run("nwm-merger >&- 2>err <&-; code=$?; cat err >&2; exit $code"), 5, "Output", NULL);
+    expect_exit(run("nwm-merger -o result >&- 2>&- <&-"), 0);
+    expect_content("result", MERGED);
+    expect_fault(run("nwm-worker -n -i 5 <&-"), 4, "NoInput", dataset("5"));
 }
 
 Test(bad_output, directory_that_does_not_exist)

@@ -45,9 +45,9 @@ static struct usage usages[] = {
     {"nwm-merger --port 63x", "63x"},
     {"nwm-merger --port 65536", "65536"},
     {"nwm-merger --db -1", "-1"},
-    {"nwm-merger -U nonsense", "nonsense"},
-    {"nwm-merger -U http://localhost", "http"},
-    {"nwm-merger -U redis://h:99999/", "99999"},
+    {"nwm-merger -U nonsense", "redis://"},
+    {"nwm-merger -U http://localhost", "redis://"},
+    {"nwm-merger -U redis://h:99999/", "65535"},
     {"nwm-merger -U redis://h/x", "x"},
     {"nwm-merger -U redis://", "redis://"},
     {"nwm-worker", "id"},
@@ -92,10 +92,10 @@ struct config {
 };
 
 static struct config configs[] = {
-    {"job = a\nno such thing\n", ":2"},    {"job = a\n\nno-such-option = 1\n", ":3"},
-    {"# fine\ntimeout = soon\n", ":2"},    {"job = a b\n", ":1"},
-    {"[section that\njob = a\n", ":1"},    {"url = redis://h:99999\n", ":1"},
-    {"job = a\nbatch = 12x\n", ":2"},
+    {"job = a\nno such thing\n", "line 2: "},    {"job = a\n\nno-such-option = 1\n", "line 3: "},
+    {"# fine\ntimeout = soon\n", "line 2: "},    {"job = a b\n", "line 1: "},
+    {"[section that\njob = a\n", "line 1: "},    {"url = redis://h:99999\n", "line 1: "},
+    {"job = a\nbatch = 12x\n", "line 2: "},
 };
 
 ParameterizedTestParameters(bad_request, config_line)
@@ -108,10 +108,10 @@ ParameterizedTest(struct config *c, bad_request, config_line)
     write_file("nwm.conf", c->content);
     struct run r = run("nwm-merger --config nwm.conf");
     expect_fault(r, 2, "BadConfig", NULL);
-    expect_err_has(r, fmt("nwm.conf%s", c->named));
+    expect_err_has(r, fmt("nwm.conf %s", c->named));
     r = run("NWM_CONFIG=nwm.conf nwm-merger");
     expect_fault(r, 2, "BadConfig", NULL);
-    expect_err_has(r, fmt("nwm.conf%s", c->named));
+    expect_err_has(r, fmt("nwm.conf %s", c->named));
 }
 
 Test(bad_request, config_that_is_not_there)

@@ -165,7 +165,7 @@ Test(lists, nothing_is_written)
     const char *before = server_redis(&s, "LASTSAVE");
     server_redis(&s, "CONFIG RESETSTAT");
     expect_exit(run("nwm-merger -U %s --verify", s.url), 0);
-    expect_exit(run("nwm-merger -U %s --list %s", s.url, server_redis(&s, "HGET %s list", manifest_key("0"))), 0);
+    expect_exit(run("nwm-merger -n -U %s --list %s", s.url, server_redis(&s, "HGET %s list", manifest_key("0"))), 0);
     const char *stats = server_redis(&s, "INFO commandstats");
     const char *const none[] = {"rpush", "lpush", "ltrim", "del", "unlink", "hset", "hdel",  "set",    "expire", "pexpire",
                                 "sadd",  "srem",  "rename", "lset", "lpop", "rpop", "evalsha", "eval", "keys",   "scan"};

@@ -102,7 +102,7 @@ Test(scale, eight_lists_on_four_servers)
     for (int i = 0; i < 8; i++)
         expect_exit(run("seq %d 8 799999 | nwm-worker -U %s -q -n -i %d", i, s[i % 4].url, i), 0);
     struct tap *tap = tap_open("out");
-    struct proc *p = spawn("nwm-merger %s -w 8 --verify --memory 2M >out", urls);
+    struct proc *p = spawn("nwm-merger %s -w 8 --verify --memory 4M >out", urls);
     tap_wait(tap, p);
     for (int i = 0; i < 4; i++) cr_assert_eq(connections(&s[i], "lrange"), 1, "server %d", i);
     size_t len;

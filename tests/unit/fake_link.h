@@ -14,7 +14,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "merger/batch.h"
 #include "merger/link.h"
 #include "shared/mem.h"
 
@@ -27,8 +26,8 @@ struct fake_list {
 
 struct fake_request {
     struct fake_list *list;
-    uint64_t first, last, max_item;
-    size_t bytes_hint, weight;
+    uint64_t first, last;
+    struct expectation reply;
     link_reply_fn *fn;
     void *owner;
 };
@@ -38,7 +37,6 @@ enum { FAKE_REQUESTS = 8192, FAKE_LISTS = 4096 };
 struct link {
     enum link_state state;
     char separator;
-    redisReader *reader;
     struct decoder *decoder;
     struct fake_list lists[FAKE_LISTS];
     size_t list_count;
@@ -53,8 +51,7 @@ static inline struct link *fake_link_new(char separator)
     struct link *l = mem_zalloc(sizeof *l);
     l->state = LINK_UP;
     l->separator = separator;
-    l->reader = redisReaderCreate();
-    l->decoder = decoder_new(l->reader, separator);
+    l->decoder = decoder_new(separator);
     return l;
 }
 
@@ -72,7 +69,6 @@ static inline void fake_link_free(struct link *l)
         fake_list_clear(&l->lists[i]);
         free(l->lists[i].key);
     }
-    redisReaderFree(l->reader);
     decoder_free(l->decoder);
     free(l);
 }
@@ -124,14 +120,13 @@ static inline bool fake_answer(struct link *l)
     struct fake_request r = l->requests[l->head];
     l->head = (l->head + 1) % FAKE_REQUESTS;
     l->count--;
-    l->weight -= r.weight;
+    l->weight -= r.reply.memory_most;
     struct buf text = {0};
     fake_encode(&r, &text);
-    decoder_expect_batch(l->decoder, (uint32_t)(r.last - r.first + 1), r.bytes_hint, r.weight);
-    cr_assert_eq(redisReaderFeed(l->reader, text.data, text.len), REDIS_OK);
+    decoder_expect(l->decoder, &r.reply);
     void *reply = NULL;
-    cr_assert_eq(redisReaderGetReply(l->reader, &reply), REDIS_OK);
-    cr_assert_not_null(reply);
+    cr_assert_eq(decoder_feed(l->decoder, text.data, text.len, &reply), text.len);
+    cr_assert_not_null(reply, "%s", decoder_refusal(l->decoder));
     buf_free(&text);
     r.fn(r.owner, reply);
     return true;
@@ -150,7 +145,7 @@ static inline void fake_go_down(struct link *l)
         struct fake_request r = l->requests[l->head];
         l->head = (l->head + 1) % FAKE_REQUESTS;
         l->count--;
-        l->weight -= r.weight;
+        l->weight -= r.reply.memory_most;
         r.fn(r.owner, NULL);
     }
 }
@@ -180,24 +175,19 @@ struct fault *link_take_fault(struct link *l)
     return NULL;
 }
 
-void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, uint64_t max_item, size_t bytes_hint,
-                    size_t weight, link_reply_fn *fn, void *owner)
+void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, const struct expectation *reply,
+                    link_reply_fn *fn, void *owner)
 {
     cr_assert_eq(l->state, LINK_UP);
     cr_assert_leq(first, last);
+    cr_assert_eq(reply->want, last - first + 1);
     cr_assert_lt(l->count, FAKE_REQUESTS);
     l->requests[(l->head + l->count++) % FAKE_REQUESTS] =
-        (struct fake_request){fake_list(l, key), first, last, max_item, bytes_hint, weight, fn, owner};
-    l->weight += weight;
+        (struct fake_request){fake_list(l, key), first, last, *reply, fn, owner};
+    l->weight += reply->memory_most;
     l->asked++;
     if (l->weight > l->most_weight) l->most_weight = l->weight;
     if (last - first + 1 > l->largest_request) l->largest_request = (size_t)(last - first + 1);
-}
-
-void link_ask(struct link *l, size_t max_elements, link_reply_fn *fn, void *owner, ...)
-{
-    (void)l, (void)max_elements, (void)fn, (void)owner;
-    cr_assert_fail("nothing above the link asks for anything but ranges");
 }
 
 void link_flush(struct link *l) { (void)l; }

@@ -76,7 +76,10 @@ static size_t memory_held(void)
     return sum;
 }
 
-static struct fault *open_fetch(const struct fetch_limits *limits) { return fetch_new(streams, stream_count, limits, &fetch); }
+static struct fault *open_fetch(const struct fetch_limits *limits)
+{
+    return fetch_new(streams, stream_count, limits, &fetch);
+}
 
 static void fine(struct fault *f) { cr_assert_null(f, "%s", f ? fault_message(f) : ""); }
 
@@ -94,8 +97,8 @@ static void look_at_memory(const struct fetch_limits *limits)
 {
     size_t held = memory_held();
     if (held > consumer.most_memory) consumer.most_memory = held;
-    cr_assert_leq(held + limits->fixed, limits->memory, "%zu bytes are held, with %zu elsewhere, under a cap of %zu", held,
-                  limits->fixed, limits->memory);
+    cr_assert_leq(held + limits->fixed, limits->memory, "%zu bytes are held, with %zu elsewhere, under a cap of %zu",
+                  held, limits->fixed, limits->memory);
     cr_assert_leq(wire->most_weight, OUTSTANDING);
 }
 
@@ -158,7 +161,8 @@ static size_t in_stretches(size_t step) { return step / 5 * 7; }
 
 static size_t (*const ways[])(size_t) = {in_turn, one_after_the_other, at_random, in_stretches};
 
-static void consume_in_all_ways(size_t lists, size_t n, size_t (*size_of)(size_t), bool is_plain, struct fetch_limits limits)
+static void consume_in_all_ways(size_t lists, size_t n, size_t (*size_of)(size_t), bool is_plain,
+                                struct fetch_limits limits)
 {
     for (size_t w = 0; w < sizeof ways / sizeof *ways; w++) {
         begin_anew();
@@ -170,16 +174,16 @@ static void consume_in_all_ways(size_t lists, size_t n, size_t (*size_of)(size_t
 
 Test(fetch, memory_stays_under_the_cap)
 {
-    consume_in_all_ways(8, 30000, twelve, false, (struct fetch_limits){.memory = 1 * MB, .fixed = 300000});
-    consume_in_all_ways(8, 4000, skewed, false, (struct fetch_limits){.memory = 2 * MB, .fixed = 300000});
-    consume_in_all_ways(64, 400, skewed, false, (struct fetch_limits){.memory = 5 * MB, .fixed = 300000});
-    consume_in_all_ways(8, 100, large, false, (struct fetch_limits){.memory = 3 * MB, .fixed = 300000});
-    consume_in_all_ways(1, 60000, twelve, false, (struct fetch_limits){.memory = 1 * MB, .fixed = 300000});
+    consume_in_all_ways(8, 10000, twelve, false, (struct fetch_limits){.memory = 1 * MB, .fixed = 300000});
+    consume_in_all_ways(8, 2000, skewed, false, (struct fetch_limits){.memory = 2 * MB, .fixed = 300000});
+    consume_in_all_ways(64, 200, skewed, false, (struct fetch_limits){.memory = 5 * MB, .fixed = 300000});
+    consume_in_all_ways(8, 60, large, false, (struct fetch_limits){.memory = 3 * MB, .fixed = 300000});
+    consume_in_all_ways(1, 40000, twelve, false, (struct fetch_limits){.memory = 1 * MB, .fixed = 300000});
 }
 
 Test(fetch, plain_lists_come_whole)
 {
-    consume_in_all_ways(3, 30000, twelve, true, (struct fetch_limits){.memory = 1 * MB, .fixed = 300000});
+    consume_in_all_ways(3, 10000, twelve, true, (struct fetch_limits){.memory = 1 * MB, .fixed = 300000});
 }
 
 Test(fetch, fixed_batches)
@@ -201,7 +205,7 @@ Test(fetch, fixed_batches)
 Test(fetch, outstanding_is_bounded)
 {
     struct fetch_limits limits = {.memory = 512 * (size_t)MB};
-    for (size_t i = 0; i < 40; i++) add_list(500, large, false);
+    for (size_t i = 0; i < 40; i++) add_list(100, large, false);
     fine(open_fetch(&limits));
     for (size_t i = 0; i < 2000; i++) fetch_stalled(fetch, i % stream_count);
     fetch_ask(fetch);
@@ -274,8 +278,13 @@ Test(fetch, absurd_sizes_are_no_memory)
 {
     static const uint64_t sizes[] = {UINT64_MAX, UINT64_MAX / 2 + 1, UINT64_MAX / 4, (uint64_t)1 << 45};
     for (size_t i = 0; i < 4; i++) {
-        struct stream_spec spec = {
-            .name = "x", .tag = "x", .list = "x", .items = 1, .bytes = sizes[i], .max_item = sizes[i], .max_window = sizes[i]};
+        struct stream_spec spec = {.name = "x",
+                                   .tag = "x",
+                                   .list = "x",
+                                   .items = 1,
+                                   .bytes = sizes[i],
+                                   .max_item = sizes[i],
+                                   .max_window = sizes[i]};
         for (stream_count = 0; stream_count < 4; stream_count++) {
             streams[stream_count] = stream_new(&spec, '\n');
             stream_set_link(streams[stream_count], wire);

@@ -124,7 +124,8 @@ static enum merge_turn run_merge(uint64_t quota)
         if (what != MERGE_DRY) continue;
         fetch_stalled(x.fetch, merge_waits_for(x.merge));
         fetch_ask(x.fetch);
-        cr_assert(fake_answer(x.wire), "it waits for stream %zu, of which nothing is on its way", merge_waits_for(x.merge));
+        cr_assert(fake_answer(x.wire), "it waits for stream %zu, of which nothing is on its way",
+                  merge_waits_for(x.merge));
     }
 }
 
@@ -237,7 +238,9 @@ static void expect_sorted(size_t batch, uint64_t quota)
     size_t len;
     char *got = output(&len);
     cr_assert_eq(len, want.len, "k %zu, batches of %zu: %zu bytes instead of %zu", x.k, batch, len, want.len);
-    if (len > 0) cr_assert_eq(memcmp(got, want.data, len), 0, "k %zu, batches of %zu, order %s", x.k, batch, order_name(x.order));
+    if (len > 0)
+        cr_assert_eq(memcmp(got, want.data, len), 0, "k %zu, batches of %zu, order %s", x.k, batch,
+                     order_name(x.order));
     cr_assert_eq(merge_items(x.merge), items);
     cr_assert_eq(x.observed, items);
     cr_assert_eq(sink_bytes(x.sink), want.len);
@@ -258,7 +261,8 @@ static void push_random(size_t stream, size_t n, unsigned kinds, bool long_prefi
     }
 }
 
-static const char *const orders[] = {"", "-n", "-r", "-nr", "-g", "-f", "-t, -k2,2 -k1,1n", "-t, -k2,2r", "-k2,2n", "-M"};
+static const char *const orders[] = {"",           "-n",     "-r", "-nr", "-g", "-f", "-t, -k2,2 -k1,1n",
+                                     "-t, -k2,2r", "-k2,2n", "-M"};
 
 static void random_merge(size_t k, size_t items, unsigned kinds, size_t batch, const char *order)
 {
@@ -410,8 +414,8 @@ Test(merge, prefixes_that_come_and_go)
             for (size_t j = 0; j < 3000; j++) {
                 char text[64];
                 int hour = (int)(j / 700), late = j % 1000 == 999;
-                snprintf(text, sizeof text, "%s %02d:%02d:%02d host service[%d]", late ? "2026-11-23" : "2026-11-22", hour,
-                         (int)(j / 60 % 60), (int)(j % 60), (int)any(3));
+                snprintf(text, sizeof text, "%s %02d:%02d:%02d host service[%d]", late ? "2026-11-23" : "2026-11-22",
+                         hour, (int)(j / 60 % 60), (int)(j % 60), (int)any(3));
                 push_text((size_t)any(3), j % 611 == 610 ? "2026" : text);
             }
             x.options.unique = o == 1;
@@ -483,7 +487,11 @@ static void unsorted_at(uint64_t at, size_t batch, bool tag, size_t bad)
     char *got = output(&len);
     for (int value = 10; at_byte < len; value += 5) {
         char line[24];
-        size_t n = (size_t)snprintf(line, sizeof line, "%s%d\n", !tag ? "" : (value % 10 ? 1 - bad : bad) ? "1\t" : "0\t", value);
+        size_t n = (size_t)snprintf(line, sizeof line, "%s%d\n",
+                                    !tag                           ? ""
+                                    : (value % 10 ? 1 - bad : bad) ? "1\t"
+                                                                   : "0\t",
+                                    value);
         cr_assert(n <= len - at_byte && memcmp(got + at_byte, line, n) == 0, "%s", got);
         cr_assert_leq(value, (int)(at - 1) * 10);
         at_byte += n;

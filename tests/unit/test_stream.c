@@ -68,7 +68,8 @@ static void open_honest(void)
 
 static void open_plain(void)
 {
-    struct stream_spec spec = {.name = "the list", .tag = "the list", .list = "the list", .items = list->n, .is_plain = true};
+    struct stream_spec spec = {
+        .name = "the list", .tag = "the list", .list = "the list", .items = list->n, .is_plain = true};
     open_with(&spec);
 }
 
@@ -299,7 +300,7 @@ Test(stream, the_item_re_read_differs)
 Test(stream, the_item_re_read_has_another_length)
 {
     walk_a_third();
-    fake_set(list, 9, "1009 ");
+    fake_set(list, 9, "109");
     expect_fault_behind(FAULT_CHANGED, "item 10 ");
 }
 
@@ -317,11 +318,11 @@ Test(stream, an_item_in_the_middle_is_another)
     expect_fault_behind(FAULT_MISMATCH, "digest");
 }
 
-Test(stream, an_item_in_the_middle_is_longer)
+Test(stream, an_item_in_the_middle_is_shorter)
 {
     walk_a_third();
-    fake_set(list, 21, "99999");
-    expect_fault_behind(FAULT_CHANGED, "holds 121 bytes where the manifest says 120");
+    fake_set(list, 21, "999");
+    expect_fault_behind(FAULT_CHANGED, "holds 119 bytes where the manifest says 120");
 }
 
 Test(stream, the_first_item_is_another)
@@ -365,9 +366,6 @@ Test(stream, error_replies)
     list->error = ":5\r\n";
     open_honest();
     expect_fault(FAULT_PROTOCOL, 4, 3, 0, 0);
-    list->error = "$-1\r\n";
-    open_honest();
-    expect_fault(FAULT_PROTOCOL, 4, 1, 0, 0);
 }
 
 Test(stream, a_separator_within_an_item)
@@ -477,8 +475,12 @@ Test(stream, no_request_is_for_more_than_1_mb)
     static const uint64_t max_items[] = {0, 1, 12, 100, 5000, 499000, 600000, 100000000};
     for (size_t i = 0; i < sizeof max_items / sizeof *max_items; i++) {
         uint64_t max = max_items[i];
-        struct stream_spec spec = {
-            .name = "job:1", .tag = "1", .list = "the list", .items = 100000000, .bytes = max * 100000000, .max_item = max};
+        struct stream_spec spec = {.name = "job:1",
+                                   .tag = "1",
+                                   .list = "the list",
+                                   .items = 100000000,
+                                   .bytes = max * 100000000,
+                                   .max_item = max};
         open_with(&spec);
         uint64_t n = stream_items_in(stream, SIZE_MAX);
         cr_assert_geq(n, 1);

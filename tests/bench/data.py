@@ -55,10 +55,9 @@ class Dataset:
         (self.directory / name).write_text(text)
 
     def sort_command(self):
-        """GNU sort at its best: all files in one pass, where its default of 16 would need several for many lists."""
-        descriptors = max(1024, self.lists + 64)
-        return ["sh", "-c", f'ulimit -S -n {descriptors} && exec sort "$@"', "sort", "-m", "-s", f"--batch-size={max(16, self.lists)}",
-                *self.order, *self.files]
+        """GNU sort at its best. Up to 64 files in one pass; more at a time are slower, because it keeps the files in an
+        array that is moved for each item: 4,096 in one pass took 200 s of CPU for a million items, in two passes 0.9 s."""
+        return ["sort", "-m", "-s", f"--batch-size={min(64, max(16, self.lists))}", "-T", self.directory, *self.order, *self.files]
 
     def drop(self):
         if self.server:

@@ -20,7 +20,8 @@
 enum { WORDS_MAX = 40, START_MS = 10000, LOOK_NS = 5000000 };
 
 static char directory[64], path[96], url[112];
-static pid_t server;
+static pid_t guard;
+static int life = -1; /* a pipe's end: the guard reads the other, and an end of file is the end of this process */
 static redisContext *plain;
 static redisReply *last;
 static struct endpoint *endpoint;
@@ -53,6 +54,20 @@ static _Noreturn void become_server(const char *extra, pid_t parent)
     _exit(127);
 }
 
+/* Starts the server and outlives the test, so that one that fails or crashes leaves nothing behind either. */
+static _Noreturn void become_guard(const char *extra, int until)
+{
+    pid_t self = getpid(), server = fork();
+    if (server == 0) become_server(extra, self);
+    char nothing;
+    while (read(until, &nothing, 1) < 0) continue;
+    kill(server, SIGKILL);
+    waitpid(server, NULL, 0);
+    unlink(path);
+    rmdir(directory);
+    _exit(0);
+}
+
 static int64_t now_ms(void)
 {
     struct timespec t;
@@ -75,12 +90,18 @@ void private_redis_start(const char *extra)
     cr_assert(mkdtemp(directory) != NULL);
     snprintf(path, sizeof path, "%s/redis.sock", directory);
     snprintf(url, sizeof url, "unix://%s", path);
-    pid_t parent = getpid();
-    server = fork();
-    if (server == 0) become_server(extra, parent);
+    int fds[2];
+    cr_assert(pipe2(fds, O_CLOEXEC) == 0);
+    guard = fork();
+    if (guard == 0) {
+        close(fds[1]);
+        become_guard(extra, fds[0]);
+    }
+    close(fds[0]);
+    life = fds[1];
     int64_t deadline = now_ms() + START_MS;
     while (!answers()) {
-        cr_assert(now_ms() < deadline && waitpid(server, NULL, WNOHANG) == 0, "redis-server does not start");
+        cr_assert(now_ms() < deadline, "redis-server does not start");
         nanosleep(&(struct timespec){.tv_nsec = LOOK_NS}, NULL);
     }
 }
@@ -95,13 +116,16 @@ void private_redis_end(void)
     endpoint = NULL;
     last = NULL;
     plain = NULL;
-    kill(server, SIGKILL);
-    waitpid(server, NULL, 0);
-    unlink(path);
-    rmdir(directory);
+    close(life);
+    waitpid(guard, NULL, 0);
 }
 
-void private_redis_stop(void) { kill(server, SIGSTOP); }
+void private_redis_stop(void)
+{
+    const char *pid = strstr(redis_text("INFO server"), "process_id:");
+    cr_assert(pid != NULL);
+    kill((pid_t)atoi(strchr(pid, ':') + 1), SIGSTOP);
+}
 
 const char *private_redis_url(void) { return url; }
 

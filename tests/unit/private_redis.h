@@ -1,7 +1,7 @@
 /*
  * private_redis.h - a redis-server of one unit test's own, on a unix socket in a temporary directory.
  *
- * It dies with the test process, however that ends. A failure to start fails the test.
+ * It and its directory go with the test process, however that ends. A failure to start fails the test.
  */
 #ifndef NWM_TESTS_PRIVATE_REDIS_H
 #define NWM_TESTS_PRIVATE_REDIS_H

@@ -148,7 +148,7 @@ struct conn *private_redis_conn(void)
     return conn;
 }
 
-static const redisReply *ask(const char *format, va_list args)
+__attribute__((format(printf, 1, 0))) static const redisReply *ask(const char *format, va_list args)
 {
     char *text = mem_vprintf(format, args);
     char *words[WORDS_MAX];

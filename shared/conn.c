@@ -24,6 +24,8 @@ enum { READ_SIZE = 256 * 1024, READ_MOST = 4 * READ_SIZE, TLS_CHUNK = 64 * 1024 
 enum { READER_KEEPS = 1024 * 1024 };
 /* The elements one reply may have, nested ones too: a hostile count would cost its memory before an element is there. */
 enum { ELEMENTS_MOST = 4 * 1024 * 1024 };
+/* How deep arrays may stand in arrays: hiredis 0.14's own limit. 1.x has none, and frees replies by recursion. */
+enum { NESTING_MOST = 7 };
 /* What may stand unparsed: Redis's largest string, and what came with it. */
 enum { UNPARSED_MOST = 512 * 1024 * 1024 + 2 * READ_MOST };
 enum { WORDS_MAX = 64, ASKED_SHOWN = 96 };
@@ -72,7 +74,9 @@ static void *bounded_array(const redisReadTask *task, nwm_array_count n)
     struct bounds *b = task->privdata;
     if (!task->parent) b->elements = 0;
     b->elements += (size_t)n;
-    b->refused = b->elements > ELEMENTS_MOST;
+    int depth = 1;
+    for (const redisReadTask *t = task->parent; t; t = t->parent) depth++;
+    b->refused = b->elements > ELEMENTS_MOST || depth > NESTING_MOST;
     return b->refused ? NULL : b->create_array(task, n);
 }
 
@@ -101,7 +105,7 @@ static struct fault *parse(struct conn *c)
     if (c->outstanding == 0) return reader->len > reader->pos ? no_redis(c, "it sent what nobody asked for") : NULL;
     void *reply = NULL;
     if (redisReaderGetReply(reader, &reply) != REDIS_OK)
-        return no_redis(c, c->bounds.refused ? "its reply has too many elements" : reader->errstr);
+        return no_redis(c, c->bounds.refused ? "its reply has too many elements, or nested too deep" : reader->errstr);
     c->next = reply;
     return NULL;
 }

@@ -1,4 +1,5 @@
 #include <criterion/criterion.h>
+#include <netdb.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -171,10 +172,14 @@ Test(endpoint, tls)
     endpoint_free(e);
 }
 
+/* Not every bare machine knows localhost. */
 Test(endpoint, resolves_numbers_and_names)
 {
-    static const char *const urls[] = {"redis://127.0.0.1", "redis://[::1]", "redis://localhost", "unix:///nowhere"};
-    for (size_t i = 0; i < sizeof urls / sizeof *urls; i++) {
+    static const char *const urls[] = {"redis://127.0.0.1", "redis://[::1]", "unix:///nowhere", "redis://localhost"};
+    struct addrinfo *found = NULL;
+    bool has_names = getaddrinfo("localhost", NULL, NULL, &found) == 0;
+    if (found) freeaddrinfo(found);
+    for (size_t i = 0; i < sizeof urls / sizeof *urls - !has_names; i++) {
         struct endpoint *e = with_url(urls[i]);
         for (int twice = 0; twice < 2; twice++) {
             struct fault *f = endpoint_resolve(e);

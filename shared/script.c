@@ -6,8 +6,6 @@
 #include <string.h>
 #include <unistd.h>
 
-#include "shared/sha1.h"
-
 /*
  * All scripts: KEYS[1] the manifest, KEYS[2] the lease; ARGV[1] the token, ARGV[2] the events' channel, ARGV[3] the id.
  * The list is named by the manifest, or by its begin; a name that is not the manifest's own with :RUN.NONCE behind is
@@ -164,14 +162,14 @@ char *claim_holder(const char *token)
 
 /* ---- running a script ---- */
 
-/* The words of one EVALSHA: fixed ones first, then what each script adds. Numbers are printed into `numbers`. */
+/* The words of one EVAL: fixed ones first, then what each script adds. Numbers are printed into `numbers`. */
 struct words {
     const char *argv[48];
     size_t lens[48], count;
     char numbers[16][24];
     size_t numbers_used;
 };
-enum { WORD_COMMAND, WORD_SCRIPT };
+enum { WORD_SCRIPT = 1 };
 
 static void add_bytes(struct words *w, const char *data, size_t len)
 {
@@ -191,7 +189,7 @@ static void add_number(struct words *w, uint64_t n)
 static void words_begin(struct words *w, const struct claim *c)
 {
     w->count = w->numbers_used = 0;
-    const char *fixed[] = {"EVALSHA", "", "2", c->manifest, c->lease, c->token, c->channel, c->id};
+    const char *fixed[] = {"EVAL", "", "2", c->manifest, c->lease, c->token, c->channel, c->id};
     for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) add(w, fixed[i]);
 }
 
@@ -199,11 +197,6 @@ static struct fault *send_words(struct conn *conn, const struct words *w, redisR
 {
     conn_append(conn, w->count, w->argv, w->lens);
     return conn_reply(conn, reply);
-}
-
-static bool is_error(const redisReply *reply, const char *code)
-{
-    return reply->type == REDIS_REPLY_ERROR && strncmp(reply->str, code, strlen(code)) == 0;
 }
 
 /* Redis 5 and 6 wrap the error of a command in a script: "ERR Error running script (call to f_…): @user_script:9:
@@ -243,20 +236,10 @@ static bool is_answer(const redisReply *reply)
 static struct fault *run(struct conn *conn, const struct script *s, const struct claim *c, struct words *w,
                          redisReply **reply)
 {
-    char *text = mem_printf("%s%s", prologue, s->text), sha[SHA1_TEXT];
-    size_t len = strlen(text);
-    sha1_text(text, len, sha);
-    w->argv[WORD_SCRIPT] = sha;
-    w->lens[WORD_SCRIPT] = SHA1_TEXT - 1;
+    char *text = mem_printf("%s%s", prologue, s->text);
+    w->argv[WORD_SCRIPT] = text;
+    w->lens[WORD_SCRIPT] = strlen(text);
     struct fault *f = send_words(conn, w, reply);
-    if (!f && is_error(*reply, "NOSCRIPT")) {
-        freeReplyObject(*reply);
-        w->argv[WORD_COMMAND] = "EVAL";
-        w->lens[WORD_COMMAND] = 4;
-        w->argv[WORD_SCRIPT] = text;
-        w->lens[WORD_SCRIPT] = len;
-        f = send_words(conn, w, reply);
-    }
     free(text);
     if (f) return f;
     f = script_fault(s, c, *reply);

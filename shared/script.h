@@ -5,8 +5,8 @@
  *
  * Every script compares the token before it writes, publishes its event itself ("ID STATE RUN ITEMS") and is safe to
  * repeat: a worker whose reply was lost asks again and gets the same answer. Scripts touch only keys with the dataset's
- * hash tag, and run on Redis 5 to 8 and Valkey. They are sent by their hash (EVALSHA), and as text where the server
- * does not know it yet.
+ * hash tag, and run on Redis 5 to 8 and Valkey. They are sent as text (EVAL): a load needs
+ * a handful, of a kilobyte each.
  *
  * Out of memory: Redis refuses a script's first write when that could need memory, and none after it. Each script
  * therefore begins its writing with one that needs none, so that a full Redis still learns of the failure it caused.

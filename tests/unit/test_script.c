@@ -9,7 +9,6 @@
 #include "shared/conn.h"
 #include "shared/fault.h"
 #include "shared/script.h"
-#include "shared/sha1.h"
 #include "tests/unit/private_redis.h"
 
 #define MANIFEST "nwm:{j:1}"
@@ -80,15 +79,6 @@ static struct fault *some_fault(void)
     struct fault *f = fault_new(FAULT_UNSORTED, "item 2 \"5\" sorts before item 1 \"9\"");
     fault_frame(f, "check order -n at line 2");
     return fault_frame(f, "load dataset j:1");
-}
-
-Test(script, sha1)
-{
-    char hash[SHA1_TEXT];
-    sha1_text("abc", 3, hash);
-    cr_assert_str_eq(hash, "a9993e364706816aba3e25717850c26c9cd0d89d");
-    sha1_text("abcdbcdecdefdefgefghfghighijhijkijkljklmklmnlmnomnopnopq", 56, hash);
-    cr_assert_str_eq(hash, "84983e441c3bd26ebaae4aa1f95129e5e54670f1");
 }
 
 Test(script, join_enters_both_sets)
@@ -426,16 +416,4 @@ Test(script, a_full_redis_still_learns_of_changes_of_state)
     fine(script_ready(conn, &second, &t, 0));
     cr_assert_str_eq(field("state"), "ready");
     claim_fini(&second);
-}
-
-/* The second time a script is known by its hash. */
-Test(script, scripts_are_sent_once)
-{
-    begin(&claim);
-    for (int i = 0; i < 3; i++) fine(script_heartbeat(conn, &claim));
-    const char *stats = redis_text("INFO commandstats");
-    cr_assert(strstr(stats, "cmdstat_eval:calls=2,") != NULL, "%s", stats);
-    cr_assert(strstr(stats, "cmdstat_evalsha:calls=4,") != NULL, "%s", stats); /* two of them before their EVAL */
-    redis_do("SCRIPT FLUSH");
-    fine(script_heartbeat(conn, &claim));
 }

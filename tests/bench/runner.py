@@ -82,12 +82,12 @@ def drain(dataset, setting, name="drain", socket=None, repeats=None):
                      stdin=dataset.directory / "lists", writes=False, repeats=repeats)
 
 
-def best_drain(dataset, directory, socket=None):
-    """The floor is to be as low as it goes: the fastest of all combinations, each tried twice."""
+def best_drain(dataset, directory, tries, socket=None):
+    """The floor is to be as low as it goes: the fastest of all combinations."""
     weight = data.WEIGHT[dataset.kind] + INDEX
     settings = [(max(1, size // weight), depth) for size in DRAIN_BYTES for depth in DRAIN_DEPTHS]
     best = {}
-    for _ in range(2):
+    for _ in range(tries):
         for setting in settings:
             c = drain(dataset, setting, socket=socket)
             wall = measure(c.commands, None, directory / "drain.out", dataset.directory / "sample").wall

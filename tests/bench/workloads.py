@@ -13,6 +13,7 @@ class Sizes:
         self.quick = quick
         self.repeats = 3 if quick else 5
         self.slow = 1 if quick else 3          # repeats of peers that take many times as long
+        self.tries = 1 if quick else 2         # of each setting, to find what suits the drain
         self.numbers = 1000000 if quick else 4000000
         self.lines = 500000 if quick else 2000000
         self.lists = (8, 64, 512, 4096)        # K
@@ -27,7 +28,7 @@ def compare(bench, letter, spec, others, variant="", repeats=None):
     """nwm-merger, the drain, and others, on one dataset."""
     dataset = bench.take(spec)
     dataset.load()
-    setting = runner.best_drain(dataset, bench.directory)
+    setting = runner.best_drain(dataset, bench.directory, bench.sizes.tries)
     contenders = [merger(dataset), drain(dataset, setting)] + [make(dataset) for make in others]
     bench.note(f"drain asks for {setting[0]} items a request, {setting[1]} requests in flight")
     bench.run(Case(letter, variant, dataset, contenders), repeats)
@@ -66,7 +67,7 @@ def link(bench, letter, specs):
         for rtt, proxy in proxies:
             contenders.append(merger(dataset, f"nwm-merger, {rtt} ms", proxy.socket))
         for rtt, proxy in proxies:
-            setting = runner.best_drain(dataset, bench.directory, proxy.socket) if rtt == 0 else (15420, 32)
+            setting = runner.best_drain(dataset, bench.directory, 1, proxy.socket)
             contenders.append(drain(dataset, setting, f"drain, {rtt} ms", proxy.socket, repeats=1))
         bench.run(Case(letter, "", dataset, contenders), 3)
     finally:

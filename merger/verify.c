@@ -7,7 +7,8 @@
 #include "shared/conn.h"
 #include "shared/mem.h"
 
-enum { REPLY_LIMIT = 1000 * 1000, PLAIN_ITEMS = 100 };
+/* As in stream.c: 1 MB, or one item and what is around it. */
+enum { REPLY_LIMIT = 1000 * 1000, AROUND = 256 * 1024, PLAIN_ITEMS = 100 };
 
 struct item {
     const char *data;
@@ -76,11 +77,18 @@ static struct fault *fetch_range(struct verify *v, struct conn *c, const struct 
     return NULL;
 }
 
+static uint64_t items_at_once(const struct manifest *f)
+{
+    uint64_t n = f->max_item ? REPLY_LIMIT / (f->max_item + 16) : PLAIN_ITEMS;
+    bool window_fits = f->max_window > 0 && f->max_window - f->max_item <= AROUND;
+    if (window_fits && n < DATASET_WINDOW) n = DATASET_WINDOW;
+    return n ? n : 1;
+}
+
 static struct fault *fetch_whole(struct verify *v, struct conn *c, const struct member *m)
 {
     const struct manifest *f = &m->manifest;
-    uint64_t step = f->max_item ? REPLY_LIMIT / (f->max_item + 16) : PLAIN_ITEMS;
-    if (step == 0) step = 1;
+    uint64_t step = items_at_once(f);
     struct fault *fault = NULL;
     for (uint64_t at = 0; at < f->items && !fault; at += step)
         fault = fetch_range(v, c, f, at, f->items - at < step ? f->items - at : step);

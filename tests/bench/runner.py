@@ -82,10 +82,10 @@ def drain(dataset, setting, name="drain", socket=None, repeats=None):
                      stdin=dataset.directory / "lists", writes=False, repeats=repeats)
 
 
-def best_drain(dataset, directory, tries, socket=None):
+def best_drain(dataset, directory, tries, socket=None, depths=DRAIN_DEPTHS):
     """The floor is to be as low as it goes: the fastest of all combinations."""
     weight = data.WEIGHT[dataset.kind] + INDEX
-    settings = [(max(1, size // weight), depth) for size in DRAIN_BYTES for depth in DRAIN_DEPTHS]
+    settings = [(max(1, size // weight), depth) for size in DRAIN_BYTES for depth in depths]
     best = {}
     for _ in range(tries):
         for setting in settings:

@@ -67,7 +67,8 @@ def link(bench, letter, specs):
         for rtt, proxy in proxies:
             contenders.append(merger(dataset, f"nwm-merger, {rtt} ms", proxy.socket))
         for rtt, proxy in proxies:
-            setting = runner.best_drain(dataset, bench.directory, 1, proxy.socket)
+            # Few requests in flight never suit a long way, and would take minutes to be found out.
+            setting = runner.best_drain(dataset, bench.directory, 1, proxy.socket, (32,) if rtt else runner.DRAIN_DEPTHS)
             contenders.append(drain(dataset, setting, f"drain, {rtt} ms", proxy.socket, repeats=1))
         bench.run(Case(letter, "", dataset, contenders), 3)
     finally:

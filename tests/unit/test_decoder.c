@@ -233,7 +233,7 @@ static void expect_refused(const char *text, size_t len, uint32_t want, uint64_t
     const size_t steps[] = {len, 1, 3};
     for (size_t s = 0; s < 3; s++) {
         struct decoder *d = decoder_new('\n');
-        decoder_expect(d, &(struct expectation){.want = want, .max_item = max_item});
+        decoder_expect(d, &(struct expectation){.want = want, .max_item = max_item, .bytes_hint = 100});
         void *reply = NULL;
         for (size_t at = 0; at < len && !decoder_refusal(d); at += steps[s]) {
             size_t piece = at + steps[s] < len ? steps[s] : len - at, taken;

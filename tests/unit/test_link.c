@@ -1,10 +1,12 @@
 /* One connection on the event loop, against a server that this test plays itself (in the same thread: the loop is turned by
  * hand), and against a real one. */
+#include <arpa/inet.h>
 #include <criterion/criterion.h>
 #include <errno.h>
 #include <event2/event.h>
 #include <fcntl.h>
 #include <inttypes.h>
+#include <netdb.h>
 #include <netinet/in.h>
 #include <signal.h>
 #include <stdio.h>
@@ -316,6 +318,14 @@ Test(link, thousands_of_requests_at_once)
 {
     enum { N = 2000 };
     open_up(LONG);
+    /* So that the oldest is not at the beginning when the ring grows. */
+    for (size_t i = 0; i < 5; i++) {
+        answers[i] = (struct answer){0};
+        ask_range(&answers[i], "early", 0, 0, 0);
+        expect_command("LRANGE early 0 0");
+        say("*0\r\n");
+        expect_items(&answers[i], "");
+    }
     for (int round = 0; round < 2; round++) {
         for (size_t i = 0; i < N; i++) {
             char key[24];
@@ -535,6 +545,11 @@ Test(link, idle_for_longer_than_the_timeout)
     cr_assert_eq(link_state(link_), LINK_UP);
     say("*1\r\n$1\r\nx\r\n");
     expect_items(&answers[0], "x\n");
+    answers[0] = (struct answer){0};
+    answer_count = 0;
+    for (int64_t until = clock_ms() + 2 * SHORT; clock_ms() < until;) turn_again(until + LONG);
+    ask_range(&answers[0], "a", 0, 0, 0);
+    expect_down(FAULT_TIMEOUT, "no answer", 1);
 }
 
 Test(link, freed_while_requests_are_out)
@@ -578,7 +593,35 @@ Test(link, a_peer_that_does_not_read)
 
 /* ---- addresses */
 
-/* localhost may be ::1 first; who listens only on 127.0.0.1 is found all the same. */
+/* Instead of the C library's: three.test has an address that fails at once, one where nobody listens, and 127.0.0.1; all
+ * other names are numbers, which hiredis asks about. */
+enum { ADDRESSES = 3 };
+static struct sockaddr_in found[ADDRESSES];
+static struct addrinfo answer_of[ADDRESSES];
+
+int getaddrinfo(const char *node, const char *service, const struct addrinfo *hints, struct addrinfo **out)
+{
+    static const char *const three[ADDRESSES] = {"255.255.255.255", "127.0.0.2", "127.0.0.1"};
+    (void)hints;
+    bool is_name = strcmp(node, "three.test") == 0;
+    for (int i = 0; i < ADDRESSES; i++) {
+        found[i] = (struct sockaddr_in){.sin_family = AF_INET};
+        found[i].sin_port = service ? htons((uint16_t)strtoul(service, NULL, 10)) : 0;
+        if (inet_pton(AF_INET, is_name ? three[i] : node, &found[i].sin_addr) != 1) return EAI_NONAME;
+        answer_of[i] = (struct addrinfo){
+            .ai_family = AF_INET,
+            .ai_socktype = SOCK_STREAM,
+            .ai_addr = (struct sockaddr *)&found[i],
+            .ai_addrlen = sizeof found[i],
+            .ai_next = is_name && i + 1 < ADDRESSES ? &answer_of[i + 1] : NULL,
+        };
+    }
+    *out = answer_of;
+    return 0;
+}
+
+void freeaddrinfo(struct addrinfo *all) { (void)all; }
+
 Test(link, tries_every_address)
 {
     struct sockaddr_in a = {.sin_family = AF_INET, .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
@@ -590,9 +633,10 @@ Test(link, tries_every_address)
     dup2(tcp, listener);
     close(tcp);
     char url[64];
-    snprintf(url, sizeof url, "redis://localhost:%d", ntohs(a.sin_port));
+    snprintf(url, sizeof url, "redis://three.test:%d", ntohs(a.sin_port));
     fine(endpoint_set_url(endpoint, url));
     fine(endpoint_resolve(endpoint));
+    cr_assert_eq(endpoint_addresses(endpoint), ADDRESSES);
     link_ = link_new(base, endpoint, "unit", '\n', LONG);
     accept_it();
     say("+OK\r\n");

@@ -63,6 +63,25 @@ void plant(const char *id, const char *order, const char *items)
     redis("SADD nwm:%s:datasets %s", test_job(), id);
 }
 
+void plant_many(struct server *s, int n, int each)
+{
+    static const char script[] =
+        "local job, n, each = ARGV[1], tonumber(ARGV[2]), tonumber(ARGV[3])\n"
+        "redis.call('SADD', 'nwm:jobs', job)\n"
+        "for i = 0, n - 1 do\n"
+        "  local key = 'nwm:{' .. job .. ':' .. i .. '}'\n"
+        "  local list, items = key .. ':1.0123456789ab', {}\n"
+        "  for j = 0, each - 1 do items[j + 1] = string.format('%012d', i + n * j) end\n"
+        "  redis.call('RPUSH', list, unpack(items))\n"
+        "  redis.call('HSET', key, 'contract', 1, 'state', 'ready', 'run', 1, 'list', list, 'token', 'by.hand:1:0123456789ab',\n"
+        "    'lease', 15000, 'order', '-n', 'items', each, 'bytes', 12 * each, 'max_item', 12, 'first', items[1],\n"
+        "    'last', items[each], 'source', 'none', 'started', 1700000000, 'finished', 1700000001)\n"
+        "  redis.call('SADD', 'nwm:' .. job .. ':datasets', i)\n"
+        "end\n"
+        "return 'done'";
+    cr_assert_str_eq(server_redis(s, "EVAL %s 0 %s %d %d", script, test_job(), n, each), "done");
+}
+
 /* ---- a reader that does not read */
 
 struct tap {
@@ -110,12 +129,11 @@ void tap_close(struct tap *t) { close(t->fd); }
 void middle_begin(struct middle *m, const char *options)
 {
     server_start(&m->server, "%s", "");
-    for (int i = 0; i < 4; i++) {
-        struct run r = run("seq -f %%012.0f %d 4 %d | nwm-worker -q -n -U %s -i %d", i, 4 * MIDDLE_ITEMS - 1,
-                           m->server.url, i);
-        expect_exit(r, 0);
+    struct run r = run("for i in 0 1 2 3; do seq -f %%012.0f $i 4 %d | nwm-worker -q -n -U %s -i $i || exit; done",
+                       4 * MIDDLE_ITEMS - 1, m->server.url);
+    expect_exit(r, 0);
+    for (int i = 0; i < 4; i++)
         m->list[i] = fmt("%s", server_redis(&m->server, "HGET %s list", manifest_key(fmt("%d", i))));
-    }
     m->tap = tap_open("out");
     m->merger = spawn("nwm-merger -U %s --memory 2M %s", m->server.url, *options ? options : ">out");
     tap_wait(m->tap, m->merger);

@@ -24,6 +24,10 @@ struct run load(const char *id, const char *options, const char *content);
  * event and without a digest. Nobody checked their order. */
 void plant(const char *id, const char *order, const char *items);
 
+/* n datasets of `each` items on that server, by the contract alone: item j of dataset i is i + n j, in 12 digits. All of them
+ * merged are the numbers 0 to n each - 1, and each comes from another dataset than the one before. */
+void plant_many(struct server *s, int n, int each);
+
 /* ---- a reader that does not read */
 
 /* A FIFO in the test's directory whose reading end this process holds, so that a writer can open it at once, fills it,
@@ -45,7 +49,7 @@ struct middle {
     struct tap *tap;
     char *list[4]; /* the keys of the four lists; id 0 to 3 */
 };
-enum { MIDDLE_ITEMS = 100000 }; /* of each list: id + 4 n, in 12 digits */
+enum { MIDDLE_ITEMS = 50000 }; /* of each list: id + 4 n, in 12 digits */
 /* Further options of the merger, which writes to standard output; they may redirect it. */
 void middle_begin(struct middle *m, const char *options);
 /* Reads the rest and waits for the end. */

@@ -182,7 +182,7 @@ Test(bad_input, one_dataset)
 
 ParameterizedTestParameters(bad_input, number_of_datasets)
 {
-    static int counts[] = {1, 2, 3, 5, 1000};
+    static int counts[] = {1, 2, 3, 5};
     return cr_make_param_array(int, counts, sizeof counts / sizeof *counts);
 }
 
@@ -190,12 +190,26 @@ ParameterizedTestParameters(bad_input, number_of_datasets)
 ParameterizedTest(int *count, bad_input, number_of_datasets)
 {
     int n = *count;
-    for (int i = 0; i < n; i++) write_file(fmt("f.%d", i), numbers(i, n, 3));
-    expect_exit(run_within(200000, "seq 0 %d | xargs -P 4 -I{} nwm-worker -q -n -i {} f.{}", n - 1), 0);
+    for (int i = 0; i < n; i++) load(fmt("%d", i), "-n", numbers(i, n, 3));
     struct run r = run("nwm-merger --verify -w %d", n);
     expect_exit(r, 0);
     expect_out(r, numbers(0, 1, 3 * (size_t)n));
     expect_err_has(r, fmt("%d of %d", n, n));
+}
+
+/* With lists of one item, of three, of more than a batch. */
+Test(bad_input, thousand_datasets)
+{
+    for (int each = 1; each <= 100; each = each * 3 + 2) {
+        struct server s;
+        server_start(&s, "%s", "");
+        plant_many(&s, 1000, each);
+        struct run r = run("nwm-merger -U %s --verify -w 1000 -o merged", s.url);
+        expect_exit(r, 0);
+        expect_err_has(r, "1000 of 1000");
+        expect_exit(run("seq -f %%012.0f 0 %d | cmp - merged", 1000 * each - 1), 0);
+        server_stop(&s);
+    }
 }
 
 /* ---- lines */
@@ -248,16 +262,19 @@ Test(bad_input, empty_lines)
 Test(bad_input, one_mb_item_among_small_ones)
 {
     for (int i = 0; i < 3; i++)
-        expect_exit(run("(seq 100000 199999; head -c 1048576 /dev/zero | tr '\\0' %c; echo; seq 900000 999999) >f.%d && "
+        expect_exit(run("(seq 10000 19999; head -c 1048576 /dev/zero | tr '\\0' %c; echo; seq 90000 99999) >f.%d && "
                         "LC_ALL=C sort -s f.%d >s.%d && nwm-worker -i %d s.%d",
                         '3' + i, i, i, i, i, i),
                     0);
-    struct run r = run("nwm-merger --verify -o result");
-    expect_exit(r, 0);
-    expect_err_has(r, "600003 items");
     expect_exit(run("LC_ALL=C sort -m -s s.0 s.1 s.2 >expected"), 0);
+    struct run r = run("nwm-merger --verify -o result --stats json");
+    expect_exit(r, 0);
+    expect_err_has(r, "60003 items");
     expect_same_files("result", "expected");
+    cr_assert_lt(json_number(r.err, "", "batches"), 1000, "the small ones were asked for singly: %s", r.err);
     expect_exit(run("nwm-merger --memory 16M -o result"), 0);
+    expect_same_files("result", "expected");
+    expect_exit(run("nwm-merger --batch 1 -o result"), 0);
     expect_same_files("result", "expected");
 }
 

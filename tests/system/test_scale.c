@@ -66,16 +66,12 @@ static int connections(struct server *s, const char *doing)
     return n;
 }
 
-/* Item j of dataset i is i + 2000 j: every item comes from another dataset than the one before. */
 Test(scale, two_thousand_datasets_over_one_connection)
 {
     enum { DATASETS = 2000, EACH = 500 };
     struct server s;
     server_start(&s, "%s", "");
-    expect_exit(run_within(250000,
-                           "seq 0 %d | xargs -P 4 -I{} sh -c 'seq -f %%012.0f {} %d %d | nwm-worker -U %s -q -n -i {}'",
-                           DATASETS - 1, DATASETS, DATASETS * EACH - 1, s.url),
-                0);
+    plant_many(&s, DATASETS, EACH);
     struct tap *tap = tap_open("out");
     struct proc *p = spawn("nwm-merger -U %s -w %d >out", s.url, DATASETS);
     tap_wait(tap, p);

@@ -55,8 +55,12 @@ static bool fits(const char *text, size_t len, const char *prefix)
     return len == n || strchr(" ,.:;'`(", text[n]) != NULL;
 }
 
+/* Why EXEC was refused at all counts, not that it was. */
 static const struct known *find_known(const char *text, size_t len)
 {
+    static const char aborted[] = "EXECABORT Transaction discarded because of: ";
+    if (len > strlen(aborted) && memcmp(text, aborted, strlen(aborted)) == 0)
+        return find_known(text + strlen(aborted), len - strlen(aborted));
     for (size_t i = 0; i < sizeof known_errors / sizeof *known_errors; i++)
         if (fits(text, len, known_errors[i].prefix)) return &known_errors[i];
     return NULL;

@@ -213,12 +213,21 @@ static const char *inner_error(const char *text)
     return inner[0] == '-' ? inner + 1 : inner;
 }
 
+/* What a user may not do is NOPERM everywhere, but in scripts: there Redis 6 and 7.0, and newer ones, say it like this. */
+static const char *denial(const char *text)
+{
+    static const char *const beginnings[] = {"The user executing the script can't ", "ACL failure in script: "};
+    if (strncmp(text, "ERR ", 4) == 0) text += 4;
+    for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++)
+        if (strncmp(text, beginnings[i], strlen(beginnings[i])) == 0) return text;
+    return NULL;
+}
+
 static struct fault *script_fault(const struct script *s, const struct claim *c, redisReply *reply)
 {
     if (reply->type != REDIS_REPLY_ERROR) return NULL;
-    const char *inner = inner_error(reply->str);
-    char *text = strncmp(inner, "The user executing the script can't", 35) == 0 ? mem_printf("NOPERM %s", inner)
-                                                                                : mem_strdup(inner);
+    const char *inner = inner_error(reply->str), *denied = denial(inner);
+    char *text = denied ? mem_printf("NOPERM %s", denied) : mem_strdup(inner);
     redisReply plain = {.type = REDIS_REPLY_ERROR, .str = text, .len = strlen(text)};
     char *doing = mem_printf("script %s on %s", s->name, c->manifest);
     struct fault *f = reply_fault(&plain, doing);

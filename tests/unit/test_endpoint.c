@@ -235,6 +235,7 @@ Test(reply, known_errors_have_their_fault_and_advice)
         {"WRONGTYPE Operation against a key", "WrongType", "TYPE"},
         {"BUSY Redis is busy running a script.", "Busy", "SCRIPT KILL"},
         {"EXECABORT Transaction discarded", "Protocol", "transaction"},
+        {"EXECABORT Transaction discarded because of: NOPERM no 'exec'", "Denied", "may not"},
         {"ERR max number of clients reached", "Unreachable", "maxclients"},
         {"ERR DB index is out of range", "Usage", "--db"},
         {"ERR unknown command 'UNLINK'", "Protocol", "Redis 5"},

@@ -58,28 +58,74 @@ static void take_manifest(struct member *m, size_t server, const redisReply *has
     if (fault) m->fault = fault_about(fault, "%s", m->name);
 }
 
-/* The replies of MULTI, HGETALL, PTTL, EXEC. An error inside is the server's word on the one dataset or on us. */
-static struct fault *read_about(struct conn *c, struct member *m, size_t server)
+/* An error instead of them is the server's word on the one dataset or on us. */
+static void take_pair(struct member *m, size_t server, const redisReply *hash, const redisReply *lease)
 {
-    struct fault *fault = NULL, *refused = NULL;
+    struct fault *refused = reply_fault(hash, "reading the manifest");
+    if (!refused) refused = reply_fault(lease, "reading the lease");
+    if (!refused)
+        take_manifest(m, server, hash, lease);
+    else if (!m->fault)
+        m->fault = fault_about(refused, "%s", m->name);
+    else
+        fault_free(refused);
+}
+
+/* EXEC's reply, refused being the first error of those before it. *full: the server has no memory to queue commands. */
+static void take_exec(struct member *m, size_t server, const redisReply *reply, struct fault *refused, bool *full)
+{
+    if (!refused) refused = reply_fault(reply, "reading the manifest");
+    if (!refused && !(reply->type == REDIS_REPLY_ARRAY && reply->elements == 2))
+        refused = fault_new(FAULT_PROTOCOL, "EXEC was not answered with two replies");
+    *full = refused && fault_is(refused, FAULT_SERVER_FULL);
+    if (!refused)
+        take_pair(m, server, reply->element[0], reply->element[1]);
+    else if (!m->fault && !*full)
+        m->fault = fault_about(refused, "%s", m->name);
+    else
+        fault_free(refused);
+}
+
+/* The replies of MULTI, HGETALL, PTTL, EXEC. */
+static struct fault *read_about(struct conn *c, struct member *m, size_t server, bool *full)
+{
+    struct fault *refused = NULL;
     for (int i = 0; i < REPLIES_PER_DATASET; i++) {
         redisReply *reply;
-        if ((fault = conn_reply(c, &reply)) != NULL) break;
-        if (!refused) refused = reply_fault(reply, "reading the manifest");
-        if (i == REPLIES_PER_DATASET - 1 && !refused) {
-            bool is_pair = reply->type == REDIS_REPLY_ARRAY && reply->elements == 2;
-            if (!is_pair) refused = fault_new(FAULT_PROTOCOL, "EXEC was not answered with two replies");
-            if (is_pair) refused = reply_fault(reply->element[0], "reading the manifest");
-            if (!refused) take_manifest(m, server, reply->element[0], reply->element[1]);
+        struct fault *fault = conn_reply(c, &reply);
+        if (fault) {
+            fault_free(refused);
+            return fault;
         }
+        if (i == REPLIES_PER_DATASET - 1)
+            take_exec(m, server, reply, refused, full);
+        else if (!refused)
+            refused = reply_fault(reply, "reading the manifest");
         freeReplyObject(reply);
     }
-    if (fault) {
-        fault_free(refused);
-        return fault;
-    }
-    if (refused && !m->fault) m->fault = fault_about(refused, "%s", m->name);
     return NULL;
+}
+
+/* Reading needs no memory where queueing does. A load that ends between the two replies looks like one that lost its
+ * lease, but only to this look, and WorkerLost takes two. */
+static struct fault *look_without_multi(struct conn *c, struct member *m, const struct options *o, size_t server)
+{
+    char *manifest = dataset_manifest_key(o->prefix, o->job, m->id);
+    char *lease = dataset_lease_key(o->prefix, o->job, m->id);
+    conn_append_words(c, "HGETALL", manifest, NULL);
+    conn_append_words(c, "PTTL", lease, NULL);
+    free(manifest);
+    free(lease);
+    redisReply *hash, *left;
+    struct fault *fault = conn_reply(c, &hash);
+    if (fault) return fault;
+    fault = conn_reply(c, &left);
+    if (!fault) {
+        take_pair(m, server, hash, left);
+        freeReplyObject(left);
+    }
+    freeReplyObject(hash);
+    return fault;
 }
 
 /* So many datasets are asked about before the first answer is read: enough to hide the round trip, and both sides' buffers stay small. */
@@ -90,13 +136,15 @@ struct fault *look_at_datasets(struct conn *c, size_t server, const struct optio
     struct fault *fault = NULL;
     for (size_t begin = 0; begin < n && !fault; begin += PIPELINE) {
         size_t end = begin + PIPELINE < n ? begin + PIPELINE : n;
-        bool asked[PIPELINE];
+        bool asked[PIPELINE], full[PIPELINE] = {0};
         for (size_t i = begin; i < end; i++) {
             asked[i - begin] = is_wanted(&members[i]);
             if (asked[i - begin]) ask_about(c, o, &members[i]);
         }
         for (size_t i = begin; i < end && !fault; i++)
-            if (asked[i - begin]) fault = read_about(c, &members[i], server);
+            if (asked[i - begin]) fault = read_about(c, &members[i], server, &full[i - begin]);
+        for (size_t i = begin; i < end && !fault; i++)
+            if (full[i - begin]) fault = look_without_multi(c, &members[i], o, server);
     }
     return fault;
 }

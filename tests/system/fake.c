@@ -1,6 +1,7 @@
 #include "tests/system/fake.h"
 
 #include <errno.h>
+#include <poll.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -183,6 +184,35 @@ static void relay(struct play *p, const char *until)
     if (*until && !p->command) fail(p, fmt("waiting for %s, but the client hung up", until));
 }
 
+/* The next whole command that has been read already, into p->command. */
+static bool has_command(struct play *p)
+{
+    void *command = NULL;
+    if (!p->command && redisReaderGetReply(p->reader, &command) == REDIS_OK) p->command = command;
+    return p->command != NULL;
+}
+
+static void relay_until_next(struct play *p)
+{
+    redisContext *server = redisConnectUnix(getenv("NWM_TEST_SOCKET"));
+    if (!server || server->err) fail(p, "the private server does not answer");
+    for (;;) {
+        for (; has_command(p); use_command(p)) pass_on(p, p->command, server);
+        struct pollfd fds[] = {{.fd = p->client, .events = POLLIN}, {.fd = p->listener, .events = POLLIN}};
+        poll(fds, 2, -1);
+        if (fds[0].revents) {
+            char data[65536];
+            ssize_t n = read(p->client, data, sizeof data);
+            if (n > 0) redisReaderFeed(p->reader, data, (size_t)n);
+            if (n <= 0) p->client = -1; /* gone; poll ignores it */
+        } else if (fds[1].revents) {
+            break;
+        }
+    }
+    redisFree(server);
+    accept_next(p);
+}
+
 static void stall(struct play *p, const char *ms)
 {
     char data[4096];
@@ -215,6 +245,8 @@ static void step(struct play *p, char *line)
         send_items(p, args);
     else if (!strcmp(line, "RELAY"))
         relay(p, args);
+    else if (!strcmp(line, "RELAY-UNTIL-NEXT"))
+        relay_until_next(p);
     else if (!strcmp(line, "STALL"))
         stall(p, args);
     else if (!strcmp(line, "CLOSE"))

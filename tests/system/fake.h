@@ -17,6 +17,7 @@
  *     SEND-ITEMS N LEN   an array of N items of LEN bytes
  *     RELAY WORD         passes commands to the private server and its replies back, until a command begins with WORD,
  *                        which is left for the next EXPECT. RELAY alone: until the client hangs up
+ *     RELAY-UNTIL-NEXT   passes commands and replies, until there is another connection, which is then the newest
  *     STALL MS           silence, with the connection open. STALL alone: until the client hangs up
  *     CLOSE              ends the connection
  */

@@ -15,7 +15,7 @@ struct feed {
     int fd;
     char *list; /* the key of its items */
 };
-enum { FEED_BLOCK = 1000 }; /* items after which the worker pushes what it has, when they are short */
+enum { FEED_BLOCK = 4000 }; /* items after which the worker pushes what it has, when they are short */
 
 /* nwm-worker OPTIONS -i ID FIFO; returns when it has begun (state loading) on that server (NULL: the test programs'). */
 void feed_begin(struct feed *f, struct server *s, const char *id, const char *options);

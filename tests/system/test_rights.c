@@ -46,7 +46,7 @@ Test(rights, are_enough)
     expect_exit(run("nwm-merger %s --verify 1 2", merger), 0);
     expect_exit(run("nwm-merger %s --status", merger), 4);
     expect_exit(run("nwm-merger %s --jobs", merger), 0);
-    expect_exit(run("nwm-merger %s -n --list $(redis-cli -s %s --user nwm-merger --pass secret --no-auth-warning hget "
+    expect_exit(run("nwm-merger %s -n --list $(redis-cli -s %s --user default --pass admin --no-auth-warning hget "
                     "'nwm:{%s:1}' list)",
                     merger, s.socket, test_job()),
                 0);

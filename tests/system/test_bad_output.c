@@ -29,7 +29,8 @@ static int strangers(const char *directory)
 {
     int n = 0;
     DIR *d = opendir(directory);
-    for (struct dirent *e; (e = readdir(d));) n += strncmp(e->d_name, ".nwm", 4) == 0 || strstr(e->d_name, "tmp") != NULL;
+    for (struct dirent *e; (e = readdir(d));)
+        n += strncmp(e->d_name, ".nwm", 4) == 0 || strstr(e->d_name, "tmp") != NULL;
     closedir(d);
     return n;
 }

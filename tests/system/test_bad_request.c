@@ -92,9 +92,9 @@ struct config {
 };
 
 static struct config configs[] = {
-    {"job = a\nno such thing\n", "line 2: "},    {"job = a\n\nno-such-option = 1\n", "line 3: "},
-    {"# fine\ntimeout = soon\n", "line 2: "},    {"job = a b\n", "line 1: "},
-    {"[section that\njob = a\n", "line 1: "},    {"url = redis://h:99999\n", "line 1: "},
+    {"job = a\nno such thing\n", "line 2: "}, {"job = a\n\nno-such-option = 1\n", "line 3: "},
+    {"# fine\ntimeout = soon\n", "line 2: "}, {"job = a b\n", "line 1: "},
+    {"[section that\njob = a\n", "line 1: "}, {"url = redis://h:99999\n", "line 1: "},
     {"job = a\nbatch = 12x\n", "line 2: "},
 };
 
@@ -166,7 +166,8 @@ Test(bad_request, no_datasets)
     server_start(&s, "%s", "");
     r = run("nwm-merger -U %s -j no-such-job", s.url);
     expect_fault(r, 4, "NoDatasets", NULL);
-    expect_exit(run("nwm-worker -U %s --example -j there -i 0 && nwm-worker -U %s --example -j also -i 0", s.url, s.url), 0);
+    expect_exit(
+        run("nwm-worker -U %s --example -j there -i 0 && nwm-worker -U %s --example -j also -i 0", s.url, s.url), 0);
     r = run("nwm-merger -U %s -j no-such-job", s.url);
     expect_fault(r, 4, "NoDatasets", NULL);
     expect_err_has(r, "also, there");

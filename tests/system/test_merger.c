@@ -167,8 +167,9 @@ Test(lists, nothing_is_written)
     expect_exit(run("nwm-merger -U %s --verify", s.url), 0);
     expect_exit(run("nwm-merger -n -U %s --list %s", s.url, server_redis(&s, "HGET %s list", manifest_key("0"))), 0);
     const char *stats = server_redis(&s, "INFO commandstats");
-    const char *const none[] = {"rpush", "lpush", "ltrim", "del", "unlink", "hset", "hdel",  "set",    "expire", "pexpire",
-                                "sadd",  "srem",  "rename", "lset", "lpop", "rpop", "evalsha", "eval", "keys",   "scan"};
+    const char *const none[] = {"rpush", "lpush",  "ltrim",   "del",  "unlink", "hset",   "hdel",
+                                "set",   "expire", "pexpire", "sadd", "srem",   "rename", "lset",
+                                "lpop",  "rpop",   "evalsha", "eval", "keys",   "scan"};
     for (size_t i = 0; i < sizeof none / sizeof *none; i++)
         cr_assert_null(strstr(stats, fmt("cmdstat_%s:", none[i])), "%s\n%s", none[i], stats);
     cr_assert_not_null(strstr(stats, "cmdstat_lrange:"));
@@ -210,8 +211,7 @@ Test(merger, limit_stops_fetching)
 {
     struct server s;
     server_start(&s, "%s", "");
-    for (int i = 0; i < 8; i++)
-        expect_exit(run("seq %d 8 1000000 | nwm-worker -U %s -q -n -i %d", i, s.url, i), 0);
+    for (int i = 0; i < 8; i++) expect_exit(run("seq %d 8 1000000 | nwm-worker -U %s -q -n -i %d", i, s.url, i), 0);
     server_redis(&s, "CONFIG RESETSTAT");
     struct run r = run("nwm-merger -U %s --limit 10 --stats json", s.url);
     expect_exit(r, 0);
@@ -433,7 +433,8 @@ Test(merger, batch)
         struct run r = run("nwm-merger -U %s --batch %d", s.url, n);
         expect_exit(r, 0);
         cr_assert_eq(count_lines(r.out, r.out_len), 195);
-        cr_assert_eq(calls_of(&s, "lrange"), (100 + n - 1) / n + (95 + n - 1) / n, "batches of %d: %ld", n, calls_of(&s, "lrange"));
+        cr_assert_eq(calls_of(&s, "lrange"), (100 + n - 1) / n + (95 + n - 1) / n, "batches of %d: %ld", n,
+                     calls_of(&s, "lrange"));
     }
 }
 

@@ -138,8 +138,8 @@ Test(middle, dropped_and_reloaded)
 {
     struct middle m;
     middle_begin(&m, "");
-    expect_exit(run("nwm-worker -U %s -i 1 --drop && seq -f %%012.0f 1 4 199999 | nwm-worker -U %s -n -i 1", m.server.url,
-                    m.server.url),
+    expect_exit(run("nwm-worker -U %s -i 1 --drop && seq -f %%012.0f 1 4 199999 | nwm-worker -U %s -n -i 1",
+                    m.server.url, m.server.url),
                 0);
     expect_disturbed(&m, "Vanished", "1");
 }

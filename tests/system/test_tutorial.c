@@ -75,7 +75,8 @@ Test(tutorial, data_reference)
     cr_assert_eq(count_lines(r.out, r.out_len), 1, "%s", r.out);
     expect_out_has(r, dataset("3"));
     expect_out_has(r, "16 items");
-    r = run("nwm-worker --example -i 3 | sed 's/.* //' | xargs -I{} redis-cli -s \"${NWM_URL#unix://}\" lrange {} 0 -1");
+    r = run(
+        "nwm-worker --example -i 3 | sed 's/.* //' | xargs -I{} redis-cli -s \"${NWM_URL#unix://}\" lrange {} 0 -1");
     expect_out(r, example(3));
 }
 

@@ -118,7 +118,8 @@ Test(waiting, no_message_at_all)
 
 static bool nobody_listens(void *server)
 {
-    return strcmp(server_redis(server, "PUBSUB NUMSUB nwm:%s:events", test_job()), fmt("nwm:%s:events\n0", test_job())) == 0;
+    return strcmp(server_redis(server, "PUBSUB NUMSUB nwm:%s:events", test_job()),
+                  fmt("nwm:%s:events\n0", test_job())) == 0;
 }
 
 static bool somebody_listens(void *server) { return !nobody_listens(server); }

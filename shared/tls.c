@@ -3,10 +3,13 @@
 #if NWM_TLS
 
 #include <arpa/inet.h>
+#include <errno.h>
 #include <hiredis/hiredis_ssl.h>
 #include <openssl/err.h>
 #include <openssl/ssl.h>
 #include <openssl/x509v3.h>
+#include <string.h>
+#include <unistd.h>
 
 struct fault *tls_available(void) { return NULL; }
 
@@ -21,7 +24,9 @@ static const char *reason(void)
 
 static struct fault *bad_file(const char *option, const char *path)
 {
-    return fault_new(FAULT_BAD_CONFIG, "%s %s cannot be used: %s", option, path, reason());
+    const char *why = access(path, R_OK) == 0 ? reason() : strerror(errno);
+    ERR_clear_error();
+    return fault_new(FAULT_BAD_CONFIG, "%s %s cannot be used: %s", option, path, why);
 }
 
 static struct fault *load_files(SSL_CTX *context, const struct tls_files *files)
@@ -95,10 +100,11 @@ const char *tls_failure(const redisContext *c)
     return text ? text : "the handshake failed; does it speak TLS on this port?";
 }
 
+/* Only during the handshake: later the library remembers what the last read wanted, which says nothing of writes. */
 bool tls_waits_for_input(const redisContext *c)
 {
     SSL *ssl = c->privdata;
-    return ssl && SSL_want_read(ssl);
+    return ssl && !SSL_is_init_finished(ssl) && SSL_want_read(ssl);
 }
 
 #else

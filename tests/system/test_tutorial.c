@@ -194,6 +194,17 @@ Test(tutorial, merge_is_stable)
     expect_out(r, "1 ten-a\n1 ten-b\n1 nine-a\n1 nine-b\n2 ten\n2 nine\n");
 }
 
+/* Equal keys too long for one look, which only the full comparison finds equal. */
+Test(tutorial, merge_is_stable_with_long_keys)
+{
+    const char *const key = "a-key-of-more-than-eight-bytes";
+    for (int i = 9; i <= 11; i++) load(fmt("%d", i), "-k1,1", fmt("%s %d-a\n%s %d-b\n", key, i, key, i));
+    const char *expected = "";
+    for (int i = 9; i <= 11; i++) expected = fmt("%s%s %d-a\n%s %d-b\n", expected, key, i, key, i);
+    expect_out(run("nwm-merger"), expected);
+    expect_out(run("nwm-merger --batch 1"), expected);
+}
+
 Test(tutorial, validation)
 {
     for (int id = 0; id < 4; id++) load_example(id);

@@ -78,6 +78,7 @@ static struct fault *ask_on(int tty, char **out)
     tcsetattr(tty, TCSAFLUSH, &silent);
     ssize_t len = dprintf(tty, "Password for Redis: ") < 0 ? -1 : read_line(tty, line, sizeof line);
     int error = errno;
+    if (len < 0) dprintf(tty, "\n");
     tcsetattr(tty, TCSAFLUSH, &before);
     if (len < 0 && error == EINTR) return fault_new(FAULT_INTERRUPTED, "interrupted while asking for the password");
     if (len < 0) return fault_new(FAULT_USAGE, "the terminal cannot be asked: %s", strerror(error));

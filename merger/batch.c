@@ -35,6 +35,7 @@ static bool make_room(struct batch *b, size_t len)
     if (need > UINT32_MAX) return false;
     size_t capacity = b->capacity + b->capacity / 2;
     if (need <= b->most && capacity > b->most) capacity = b->most;
+    if (capacity > UINT32_MAX) capacity = UINT32_MAX; /* the index holds no more */
     b->capacity = need > capacity ? need : capacity;
     b->bytes = mem_realloc(b->bytes, b->capacity);
     return true;

@@ -8,10 +8,13 @@
 enum {
     FIRST_ITEMS = 16,              /* the first batch: something to begin with */
     FIRST_WINDOW = 16 * 1024,      /* bytes */
+    BASE_WINDOW = 192 * 1024,      /* bytes; what a stream that is being consumed reads ahead at least */
     MAX_BATCH = 256 * 1024,        /* bytes; larger replies only make others wait longer */
     MIN_BATCH = 16 * 1024,         /* bytes; where the window allows it, not less */
     BATCHES_IN_WINDOW = 4,         /* so that while one is consumed, others are on their way */
-    OUTSTANDING = 8 * 1000 * 1000, /* bytes of replies on one connection */
+    OUTSTANDING = 8 * 1000 * 1000, /* bytes of replies on one connection, never more */
+    SERVER_RATE = 200,             /* bytes a microsecond: about what one Redis can send at most */
+    ALWAYS_OUT = 256 * 1024,       /* bytes; keeps a server next door busy */
 };
 
 #define ABSURD_ITEM ((uint64_t)1 << 40)
@@ -32,6 +35,7 @@ struct lane {
 /* One connection, as what it may carry: the lanes that may want to ask on it, in the order they came. */
 struct wire {
     const struct link *link; /* of the streams when we began; a reconnect replaces it in all of them */
+    size_t lanes;            /* how many share it */
     struct lane *first[URGENCIES], *last[URGENCIES];
 };
 
@@ -132,6 +136,7 @@ struct fault *fetch_new(struct stream **streams, size_t n, const struct fetch_li
         struct lane *lane = &f->lanes[i];
         lane->stream = streams[i];
         lane->wire = wire_of(f, stream_link(streams[i]));
+        lane->wire->lanes++;
         lane->floor = floor_of(streams[i]);
         lane->window = lane->floor + (f->fair < FIRST_WINDOW ? f->fair : FIRST_WINDOW);
         fetch_touch(f, i);
@@ -170,29 +175,56 @@ static void start_over(struct fetch *f, const struct lane *waiting)
     }
 }
 
+/*
+ * What should be on its way on a connection so that the server is never idle: what it can send in two round trips. More is no
+ * use, and costs: blocks that were read long before they are merged have left the cache (N: 107 to 132 ns an item with 30 MB
+ * ahead, 71 to 78 with 2 to 4, measured).
+ */
+static size_t target_of(const struct link *l)
+{
+    uint64_t target = ALWAYS_OUT + 2 * link_rtt_us(l) * SERVER_RATE;
+    return target < OUTSTANDING ? (size_t)target : OUTSTANDING;
+}
+
+/* What a lane's window grows to by being consumed: its part of what its connection should carry, twice. */
+static size_t base_of(const struct fetch *f, const struct lane *lane)
+{
+    size_t base = 2 * target_of(stream_link(lane->stream)) / lane->wire->lanes;
+    if (base < BASE_WINDOW) base = BASE_WINDOW;
+    return lane->floor + (base < f->fair ? base : f->fair);
+}
+
+static void grow(struct lane *lane, size_t most)
+{
+    if (lane->window < most) lane->window = 2 * lane->window < most ? 2 * lane->window : most;
+}
+
 void fetch_consumed(struct fetch *f, size_t stream)
 {
     struct lane *lane = &f->lanes[stream];
-    size_t fair = lane->floor + f->fair;
     if (lane->gives_back) give_back(f, lane);
-    if (lane->window < fair) lane->window = 2 * lane->window < fair ? 2 * lane->window : fair;
+    grow(lane, base_of(f, lane));
     enqueue(lane, PATIENT);
 }
 
+/* The merge waits. Where the connection carries what it can, the server is the limit and a larger window would change nothing; where it
+ * does not, this stream has to carry it alone. */
 void fetch_stalled(struct fetch *f, size_t stream)
 {
     struct lane *lane = &f->lanes[stream];
+    const struct link *link = stream_link(lane->stream);
+    enqueue(lane, URGENT);
+    if (link_outstanding_bytes(link) >= target_of(link) / 2) return;
     size_t fair = lane->floor + f->fair;
     lane->gives_back = false;
     if (lane->window < fair) {
-        lane->window = 2 * lane->window < fair ? 2 * lane->window : fair;
-    } else {
-        if (f->spare == 0) start_over(f, lane);
-        size_t more = lane->window < f->spare ? lane->window : f->spare;
-        lane->window += more;
-        f->spare -= more;
+        grow(lane, fair);
+        return;
     }
-    enqueue(lane, URGENT);
+    if (f->spare == 0) start_over(f, lane);
+    size_t more = lane->window < f->spare ? lane->window : f->spare;
+    lane->window += more;
+    f->spare -= more;
 }
 
 /* ---- asking ------------------------------------------------------------------------------------------------------ */
@@ -235,14 +267,15 @@ static uint64_t next_request(const struct fetch *f, const struct lane *lane)
 }
 
 /* Asks as far as the lane's window and its connection go. False: the connection is full, the lane has to wait its turn. */
-static bool ask_lane(struct fetch *f, struct lane *lane)
+static bool ask_lane(struct fetch *f, struct lane *lane, enum urgency u)
 {
     struct stream *s = lane->stream;
     struct link *link = stream_link(s);
     if (stream_state(s) != STREAM_OPEN || link_state(link) == LINK_DOWN) return true;
+    size_t most = u == URGENT ? OUTSTANDING : target_of(link);
     for (uint64_t n; link_state(link) != LINK_DOWN && (n = next_request(f, lane)) > 0;) {
         size_t outstanding = link_outstanding_bytes(link);
-        if (outstanding > 0 && outstanding + stream_weight(s, n) > OUTSTANDING) return false;
+        if (outstanding > 0 && outstanding + stream_weight(s, n) > most) return false;
         stream_ask(s, n);
     }
     return true;
@@ -252,7 +285,7 @@ static void ask_wire(struct fetch *f, struct wire *w)
 {
     for (int u = URGENT; u < URGENCIES; u++) {
         while (w->first[u]) {
-            if (!ask_lane(f, w->first[u])) return;
+            if (!ask_lane(f, w->first[u], u)) return;
             dequeue(w, u);
         }
     }

@@ -5,12 +5,13 @@
  * under the cap whatever the items turn out to weigh, because a window is charged with the most a reply can hold.
  *
  *   - Windows start small, so that the first item comes quickly and `--limit 10` reads little. A window doubles each time the
- *     merge has used up a batch: streams that are not being consumed (disjoint ranges) keep their few items and cost nothing.
- *   - Half of the memory is shared out evenly; the other half is lent to the streams the merge had to wait for. When it is
- *     used up, those that were lent some give it back as they are consumed. A merge that reads one stream at a time gets
- *     deep read-ahead for it.
- *   - At most 8 MB of replies are outstanding per connection however many streams share it. When that is used up, the
- *     streams that the merge waits for go first.
+ *     merge has used up a batch, up to what keeps the connection busy: streams that are not being consumed (disjoint ranges)
+ *     keep their few items and cost nothing.
+ *   - A stream the merge waits for, on a connection that is not busy, gets more: up to an even share of half the memory, and then
+ *     of the other half as long as there is some; when it is used up, the others give theirs back. So a merge that reads one
+ *     stream at a time gets deep read-ahead for it.
+ *   - What is on its way on a connection is what its server can send in two round trips, at most 8 MB, however many streams
+ *     share it. When that is used up, the streams that the merge waits for go first.
  */
 #ifndef NWM_FETCH_H
 #define NWM_FETCH_H

@@ -35,6 +35,7 @@ struct link {
     struct decoder *decoder;
     struct event *readable, *writable, *silence;
     size_t greetings, greeted; /* replies of the handshake: all, and those that came */
+    uint64_t greeted_at_us, rtt_us;
     struct buf early;          /* commands asked for before the connection stood */
 
     struct request *requests; /* a ring: oldest at head */
@@ -131,6 +132,7 @@ static void expect_next(struct link *l)
 
 static void take_greeting(struct link *l, void *reply)
 {
+    if (l->greeted == 0) l->rtt_us = clock_us() - l->greeted_at_us;
     struct fault *fault = decoded_is_batch(reply) ? fault_new(FAULT_PROTOCOL, "%s answered a greeting with a list", endpoint_name(l->endpoint))
                                                   : endpoint_greeted(l->endpoint, l->greeted++, reply);
     decoded_free(reply);
@@ -244,6 +246,7 @@ static void on_connected(struct link *l)
     if (l->early.len > 0) redisAppendFormattedCommand(l->context, l->early.data, l->early.len);
     buf_free(&l->early);
     event_add(l->readable, NULL);
+    l->greeted_at_us = clock_us();
     write_out(l);
 }
 
@@ -301,6 +304,7 @@ void link_free(struct link *l)
 
 enum link_state link_state(const struct link *l) { return l->state; }
 const struct endpoint *link_endpoint(const struct link *l) { return l->endpoint; }
+uint64_t link_rtt_us(const struct link *l) { return l->rtt_us; }
 size_t link_outstanding(const struct link *l) { return l->count; }
 size_t link_outstanding_bytes(const struct link *l) { return l->weight; }
 

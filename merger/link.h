@@ -44,6 +44,9 @@ struct fault *link_take_fault(struct link *l);
 void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, const struct expectation *reply,
                     link_reply_fn *fn, void *owner);
 
+/* The round trip to the server in microseconds, as the greeting took it; 0 until the link is up. */
+uint64_t link_rtt_us(const struct link *l);
+
 /* Sends what is queued, as far as that goes without waiting; the event loop does the rest. */
 void link_flush(struct link *l);
 /* Requests whose replies are still to come. */

@@ -15,10 +15,11 @@ enum { PIECE_ITEMS = 512, PIECE_BYTES = 64 * 1024 };
 /* The first item of a stream that is not written yet, and where it is. */
 struct front {
     struct batch *batch; /* NULL before the first one came */
-    uint32_t next;       /* batch->count: used up, the next batch is wanted */
+    uint64_t norm;       /* of item next; of the last one when the batch is used up */
+    uint32_t next;       /* view.count: used up, the next batch is wanted */
     uint32_t from;       /* the first new item of the batch */
     uint64_t number;     /* of item `from` in its dataset, from 1 */
-    uint64_t norm;       /* of item next; of the last one when the batch is used up */
+    struct batch view;   /* a copy of *batch: with thousands of streams each look there is a cache miss (K: 15 % of the CPU) */
 };
 
 struct merge {
@@ -49,8 +50,8 @@ static bool items_tie(void *context, uint32_t a, uint32_t b)
     struct merge *m = context;
     keys_tied(&m->keys);
     size_t alen, blen;
-    const char *aitem = batch_item(m->fronts[a].batch, m->fronts[a].next, &alen);
-    const char *bitem = batch_item(m->fronts[b].batch, m->fronts[b].next, &blen);
+    const char *aitem = batch_item(&m->fronts[a].view, m->fronts[a].next, &alen);
+    const char *bitem = batch_item(&m->fronts[b].view, m->fronts[b].next, &blen);
     int c = order_compare(m->options.order, aitem, alen, bitem, blen);
     return c != 0 ? c < 0 : a < b;
 }
@@ -91,7 +92,7 @@ bool merge_is_limited(const struct merge *m) { return m->limited; }
 
 static const char *front_item(const struct front *f, size_t *len)
 {
-    return batch_item(f->batch, f->next < f->batch->count ? f->next : f->batch->count - 1, len);
+    return batch_item(&f->view, f->next < f->view.count ? f->next : f->view.count - 1, len);
 }
 
 static uint64_t front_norm(void *context, uint32_t stream)
@@ -196,6 +197,7 @@ static enum stream_next refill(struct merge *m, size_t i)
     }
     enum stream_next what = stream_next(m->streams[i], &f->batch, &f->from, &f->number);
     if (what != STREAM_BATCH) return what;
+    f->view = *f->batch;
     f->next = f->from;
     f->norm = norm_of(m, f->batch, f->next);
     if (f->from == 0) return STREAM_BATCH;
@@ -228,7 +230,7 @@ static enum stream_next begin_streams(struct merge *m)
 static bool follow(struct merge *m, struct heap_entry top, uint64_t most, size_t most_bytes)
 {
     struct front *f = &m->fronts[top.stream];
-    const struct batch *b = f->batch;
+    const struct batch *b = &f->view;
     struct heap_entry second = {UINT64_MAX, UINT32_MAX};
     bool alone = !heap_second(m->heap, &second);
     uint32_t start = f->next, i = start + 1;
@@ -308,7 +310,7 @@ static bool write_run(struct merge *m, uint64_t quota)
 {
     struct heap_entry top = heap_top(m->heap);
     struct front *f = &m->fronts[top.stream];
-    const struct batch *b = f->batch;
+    const struct batch *b = &f->view;
     uint32_t from = f->next;
     bool singly = m->options.tag || m->options.unique;
     if (singly && quota > items_in_piece(m, top.stream)) quota = items_in_piece(m, top.stream);
@@ -344,7 +346,7 @@ static enum stream_next refill_top(struct merge *m)
 static bool top_is_used_up(const struct merge *m)
 {
     const struct front *f = &m->fronts[heap_top(m->heap).stream];
-    return !f->batch || f->next == f->batch->count;
+    return !f->batch || f->next == f->view.count;
 }
 
 /* Follows and writes runs for as long as nothing has to be asked for. False: a stream turned out to be unsorted. */

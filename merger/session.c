@@ -2,12 +2,12 @@
 
 #include <event2/event.h>
 #include <stdlib.h>
-#include <time.h>
 
 #include "merger/fetch.h"
 #include "merger/link.h"
 #include "merger/progress.h"
 #include "merger/stream.h"
+#include "shared/conn.h"
 #include "shared/log.h"
 #include "shared/mem.h"
 #include "shared/stop.h"
@@ -42,13 +42,6 @@ struct session {
     uint64_t begun_us, flushed_us;
     struct session_times times;
 };
-
-static uint64_t now_us(void)
-{
-    struct timespec ts;
-    clock_gettime(CLOCK_MONOTONIC, &ts);
-    return (uint64_t)ts.tv_sec * 1000000 + (uint64_t)ts.tv_nsec / 1000;
-}
 
 /* ---- building ---------------------------------------------------------------------------------------------------- */
 
@@ -152,11 +145,20 @@ struct session_times session_times(const struct session *s) { return s->times; }
 
 /* ---- one turn ---------------------------------------------------------------------------------------------------- */
 
-/* A link that is down takes its streams with it. (Going on after a reconnect would begin here.) */
+/* Does a stream on this link still want something from it? */
+static bool is_needed(const struct session *s, const struct link *l)
+{
+    for (size_t i = 0; i < s->stream_count; i++)
+        if (stream_link(s->streams[i]) == l && stream_unasked(s->streams[i]) > 0) return true;
+    return false;
+}
+
+/* A link that is down takes its streams with it, unless everything it was to bring is here: what was asked and did not come is
+ * unasked again. (Going on after a reconnect would begin here.) */
 static struct fault *check_links(struct session *s)
 {
     for (size_t i = 0; i < s->link_count; i++)
-        if (s->links[i] && link_state(s->links[i]) == LINK_DOWN) {
+        if (s->links[i] && link_state(s->links[i]) == LINK_DOWN && is_needed(s, s->links[i])) {
             struct fault *fault = link_take_fault(s->links[i]);
             if (fault) return fault_frame(fault, "merge job %s", s->options->job);
         }
@@ -187,7 +189,7 @@ static struct fault *write_out(struct session *s, bool all)
     struct fault *fault = sink_pump(s->sink, all, &blocked);
     s->sink_waited_for = blocked;
     if (blocked) event_add(s->sink_event, NULL);
-    s->flushed_us = now_us();
+    s->flushed_us = clock_us();
     return fault;
 }
 
@@ -200,7 +202,7 @@ static struct fault *turn_merge(struct session *s)
     case MERGE_BLOCKED: return write_out(s, false);
     case MERGE_DRY:
         begin_stall(s);
-        if (sink_pending(s->sink) > 0 && now_us() - s->flushed_us > FLUSH_EVERY_US) return write_out(s, true);
+        if (sink_pending(s->sink) > 0 && clock_us() - s->flushed_us > FLUSH_EVERY_US) return write_out(s, true);
         return NULL;
     case MERGE_FAILED: return take_stream_fault(s);
     case MERGE_DONE: s->phase = PHASE_FLUSHING; return NULL;
@@ -233,10 +235,10 @@ static struct fault *turn(struct session *s)
 static void spin(struct session *s)
 {
     bool waits = s->stalled || s->sink_waited_for;
-    uint64_t before = waits ? now_us() : 0;
+    uint64_t before = waits ? clock_us() : 0;
     event_base_loop(s->base, waits ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
     if (!waits) return;
-    uint64_t passed = now_us() - before;
+    uint64_t passed = clock_us() - before;
     if (s->sink_waited_for) {
         s->times.output_us += passed;
     } else {
@@ -248,13 +250,13 @@ static void spin(struct session *s)
 
 struct fault *session_run(struct session *s)
 {
-    s->begun_us = now_us();
+    s->begun_us = clock_us();
     struct fault *fault = NULL;
     while (s->phase != PHASE_OVER && !fault) {
         fault = turn(s);
         if (!fault && s->phase != PHASE_OVER) spin(s);
     }
-    s->times.total_us = now_us() - s->begun_us;
+    s->times.total_us = clock_us() - s->begun_us;
     progress_clear(s->progress);
     return fault;
 }

@@ -79,7 +79,7 @@ static struct fault *fetch_range(struct verify *v, struct conn *c, const struct 
 
 static uint64_t items_at_once(const struct manifest *f)
 {
-    uint64_t n = f->max_item ? REPLY_LIMIT / (f->max_item + 16) : PLAIN_ITEMS;
+    uint64_t n = f->max_item ? f->max_item < REPLY_LIMIT ? REPLY_LIMIT / (f->max_item + 16) : 1 : PLAIN_ITEMS;
     bool window_fits = f->max_window > 0 && f->max_window - f->max_item <= AROUND;
     if (window_fits && n < DATASET_WINDOW) n = DATASET_WINDOW;
     return n ? n : 1;

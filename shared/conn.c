@@ -60,12 +60,14 @@ struct conn {
     bool more_to_read; /* the TLS library holds bytes that the descriptor does not show */
 };
 
-int64_t clock_ms(void)
+uint64_t clock_us(void)
 {
     struct timespec t;
     clock_gettime(CLOCK_MONOTONIC, &t);
-    return (int64_t)t.tv_sec * 1000 + t.tv_nsec / 1000000;
+    return (uint64_t)t.tv_sec * 1000000 + (uint64_t)t.tv_nsec / 1000;
 }
+
+int64_t clock_ms(void) { return (int64_t)(clock_us() / 1000); }
 
 /* ---- replies ----------------------------------------------------------------------------------------------------- */
 

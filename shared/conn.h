@@ -52,5 +52,7 @@ size_t conn_unsent(const struct conn *c);
 int conn_fd(const struct conn *c);
 /* The number of milliseconds of a clock that never jumps; for deadlines everywhere. */
 int64_t clock_ms(void);
+/* The same in microseconds. */
+uint64_t clock_us(void);
 
 #endif

@@ -42,6 +42,7 @@ struct link {
     size_t list_count;
     struct fake_request requests[FAKE_REQUESTS]; /* a ring */
     size_t head, count, weight;
+    uint64_t rtt_us;
     /* What a test looks at afterwards. */
     size_t most_weight, asked, largest_request;
 };
@@ -191,6 +192,7 @@ void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t la
 }
 
 void link_flush(struct link *l) { (void)l; }
+uint64_t link_rtt_us(const struct link *l) { return l->rtt_us; }
 size_t link_outstanding(const struct link *l) { return l->count; }
 size_t link_outstanding_bytes(const struct link *l) { return l->weight; }
 

@@ -206,6 +206,7 @@ Test(fetch, outstanding_is_bounded)
 {
     struct fetch_limits limits = {.memory = 512 * (size_t)MB};
     for (size_t i = 0; i < 40; i++) add_list(100, large, false);
+    wire->rtt_us = 1000000; /* so far away that nothing but the bound holds it back */
     fine(open_fetch(&limits));
     for (size_t i = 0; i < 2000; i++) fetch_stalled(fetch, i % stream_count);
     fetch_ask(fetch);

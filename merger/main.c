@@ -45,7 +45,7 @@ static struct fault *prepare(struct job *j)
     struct fault *fault = roster_open(o, &j->roster);
     if (!fault) fault = roster_wait(j->roster);
     if (!fault) fault = roster_order(j->roster, &j->order);
-    if (!fault) fault = sink_open(o->output, &j->sink);
+    if (!fault) fault = sink_open(o->output, o->timeout_ms, &j->sink);
     if (!fault && o->verify) fault = verify_new(o, j->roster, j->order, &j->verify);
     if (fault) return fault;
     return session_new(o, j->roster, j->order, j->sink, o->verify ? verify_observe : NULL, j->verify, &j->session);

@@ -27,6 +27,7 @@ struct session {
     struct event_base *base;
     struct event *stop_event;
     struct event *sink_event; /* only where the output can block */
+    struct event *flush_event; /* ends a wait when there is something to show */
     struct link **links;      /* one a server; NULL where no stream lives */
     size_t link_count;
     struct stream **streams;
@@ -91,6 +92,7 @@ static void watch_descriptors(struct session *s)
     s->stop_event = event_new(s->base, stop_fd(), EV_READ | EV_PERSIST, on_wake, NULL);
     event_add(s->stop_event, NULL);
     s->sink_event = event_new(s->base, sink_wait_fd(s->sink), EV_WRITE, on_wake, NULL);
+    s->flush_event = evtimer_new(s->base, on_wake, NULL);
 }
 
 struct fault *session_new(const struct options *o, struct roster *r, const struct order *order, struct sink *sink,
@@ -132,6 +134,7 @@ void session_free(struct session *s)
     for (size_t i = 0; i < s->stream_count; i++) stream_free(s->streams[i]);
     if (s->stop_event) event_free(s->stop_event);
     if (s->sink_event) event_free(s->sink_event);
+    if (s->flush_event) event_free(s->flush_event);
     if (s->base) event_base_free(s->base);
     free(s->links);
     free(s->streams);
@@ -193,6 +196,16 @@ static struct fault *write_out(struct session *s, bool all)
     return fault;
 }
 
+/* What a waiting merge has goes out at once, unless it did so a moment ago; then a little later. */
+static struct fault *flush_in_time(struct session *s)
+{
+    if (sink_pending(s->sink) == 0) return NULL;
+    if (clock_us() - s->flushed_us > FLUSH_EVERY_US) return write_out(s, true);
+    const struct timeval later = {.tv_usec = FLUSH_EVERY_US};
+    if (!evtimer_pending(s->flush_event, NULL)) evtimer_add(s->flush_event, &later);
+    return NULL;
+}
+
 static struct fault *turn_merge(struct session *s)
 {
     enum merge_turn what = merge_turn(s->merge, QUOTA);
@@ -202,8 +215,7 @@ static struct fault *turn_merge(struct session *s)
     case MERGE_BLOCKED: return write_out(s, false);
     case MERGE_DRY:
         begin_stall(s);
-        if (sink_pending(s->sink) > 0 && clock_us() - s->flushed_us > FLUSH_EVERY_US) return write_out(s, true);
-        return NULL;
+        return flush_in_time(s);
     case MERGE_FAILED: return take_stream_fault(s);
     case MERGE_DONE: s->phase = PHASE_FLUSHING; return NULL;
     }

@@ -11,10 +11,14 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shared/conn.h"
 #include "shared/mem.h"
+#include "shared/stop.h"
 
 /* One write for about 20,000 items. Larger ones gained nothing measurable. */
 enum { BUFFER_SIZE = 256 * 1024 };
+/* How often a FIFO is looked at that nobody reads yet. */
+enum { FIFO_LOOK_MS = 50 };
 
 enum sink_kind {
     SINK_REPLACES, /* a regular file, written aside and renamed */
@@ -65,7 +69,8 @@ static char *real_target(const char *path)
 /* The owner first: giving a file away clears its set-user-id bits. */
 static struct fault *take_over_mode(struct sink *s, const struct stat *old)
 {
-    /* Only root can give a file away; everybody else owns what they replace. */
+    /* Only root can give a file away; everybody else owns what they replace, and keeps its group where they are in it. */
+    if (geteuid() != 0 && fchown(s->fd, (uid_t)-1, old->st_gid) != 0) errno = 0;
     if (geteuid() == 0 && fchown(s->fd, old->st_uid, old->st_gid) != 0) return cannot(s, "keep the owner of");
     if (fchmod(s->fd, old->st_mode & 07777) != 0) return cannot(s, "keep the mode of");
     return NULL;
@@ -117,11 +122,26 @@ static void prepare_direct(struct sink *s)
     close(own);
 }
 
-static struct fault *open_direct(struct sink *s, const char *path)
+/* open() of a FIFO waits for its reader without bound; without O_NONBLOCK's ENXIO there would be no way to stop waiting. */
+static int open_when_read(const char *path, int64_t timeout_ms)
+{
+    int64_t deadline = clock_ms() + timeout_ms;
+    for (;;) {
+        int fd = open(path, O_WRONLY | O_CLOEXEC | O_NONBLOCK);
+        if (fd >= 0 || errno != ENXIO || clock_ms() >= deadline || stop_signal()) return fd;
+        struct pollfd stop = {.fd = stop_fd(), .events = POLLIN};
+        poll(&stop, 1, FIFO_LOOK_MS);
+        errno = ENXIO;
+    }
+}
+
+static struct fault *open_direct(struct sink *s, const char *path, int64_t timeout_ms)
 {
     s->kind = SINK_DIRECT;
     s->owns_fd = true;
-    s->fd = open(path, O_WRONLY | O_CLOEXEC);
+    s->fd = open_when_read(path, timeout_ms);
+    if (s->fd < 0 && stop_signal()) return fault_new(FAULT_INTERRUPTED, "interrupted while waiting for a reader of %s", s->name);
+    if (s->fd < 0 && errno == ENXIO) return fault_new(FAULT_OUTPUT, "nobody opened the FIFO %s for reading (--timeout)", s->name);
     if (s->fd < 0) return cannot(s, "open");
     prepare_direct(s);
     return NULL;
@@ -133,7 +153,7 @@ static struct fault *refuse(const struct sink *s, int why)
     return cannot(s, "write");
 }
 
-static struct fault *open_path(struct sink *s, const char *path)
+static struct fault *open_path(struct sink *s, const char *path, int64_t timeout_ms)
 {
     s->target = real_target(path);
     size_t len = strlen(s->target);
@@ -145,7 +165,7 @@ static struct fault *open_path(struct sink *s, const char *path)
         return open_aside(s, NULL);
     }
     if (S_ISDIR(st.st_mode)) return refuse(s, EISDIR);
-    if (!S_ISREG(st.st_mode)) return open_direct(s, s->target);
+    if (!S_ISREG(st.st_mode)) return open_direct(s, s->target, timeout_ms);
     if (access(s->target, W_OK) != 0) return cannot(s, "write");
     return open_aside(s, &st);
 }
@@ -158,7 +178,7 @@ static bool is_open_for_writing(int fd)
     return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
 }
 
-struct fault *sink_open(const char *path, struct sink **out)
+struct fault *sink_open(const char *path, int64_t timeout_ms, struct sink **out)
 {
     struct sink *s = mem_zalloc(sizeof *s);
     s->fd = -1;
@@ -166,7 +186,7 @@ struct fault *sink_open(const char *path, struct sink **out)
     s->max_write = SIZE_MAX;
     s->buffer = mem_alloc(BUFFER_SIZE);
     *out = s;
-    if (path) return open_path(s, path);
+    if (path) return open_path(s, path, timeout_ms);
     s->kind = SINK_DIRECT;
     s->fd = STDOUT_FILENO;
     if (!is_open_for_writing(s->fd)) return cannot(s, "write to");
@@ -285,6 +305,8 @@ static struct fault *sync_directory(struct sink *s)
     int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
     free(copy);
     struct fault *fault = NULL;
+    /* One that we may write to but not read cannot be opened for that; the rename is done all the same. */
+    if (fd < 0 && errno == EACCES) return NULL;
     if (fd < 0 || (fsync(fd) != 0 && errno != EINVAL)) fault = cannot(s, "sync the directory of");
     if (fd >= 0) close(fd);
     return fault;

@@ -19,8 +19,9 @@
 
 struct sink;
 
-/* path: NULL is standard output. Output when it cannot be opened; FILE itself is not touched yet. */
-struct fault *sink_open(const char *path, struct sink **out) MUST_CHECK;
+/* path: NULL is standard output. Output when it cannot be opened, or is a FIFO that nobody opens for reading within timeout_ms;
+ * FILE itself is not touched yet. */
+struct fault *sink_open(const char *path, int64_t timeout_ms, struct sink **out) MUST_CHECK;
 /* Without sink_finish() before it, FILE is as it was. NULL is fine. */
 void sink_close(struct sink *s);
 

@@ -95,7 +95,7 @@ static void open_merge(size_t batch)
     int fd = mkstemp(x.path);
     cr_assert_geq(fd, 0);
     close(fd);
-    fine(sink_open(x.path, &x.sink));
+    fine(sink_open(x.path, 5000, &x.sink));
     struct fetch_limits limits = {.memory = 64 * (size_t)MB,
                                   .fixed = sink_memory(),
                                   .batch = batch,

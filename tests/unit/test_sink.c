@@ -79,7 +79,7 @@ static void fine(struct fault *f) { cr_assert_null(f, "%s", f ? fault_message(f)
 static struct sink *open_sink(const char *path)
 {
     struct sink *s;
-    fine(sink_open(path, &s));
+    fine(sink_open(path, 5000, &s));
     return s;
 }
 
@@ -113,7 +113,7 @@ static void write_whole(const char *path, const char *text)
 static void expect_refused(const char *path, const char *text)
 {
     struct sink *s;
-    struct fault *f = sink_open(path, &s);
+    struct fault *f = sink_open(path, 5000, &s);
     cr_assert_not_null(f, "%s was opened", path);
     cr_assert(fault_is(f, FAULT_OUTPUT));
     cr_assert_not_null(strstr(fault_message(f), text), "%s", fault_message(f));
@@ -433,7 +433,7 @@ Test(sink, closed_standard_output_is_refused)
     fflush(NULL);
     close(STDOUT_FILENO);
     struct sink *s;
-    struct fault *f = sink_open(NULL, &s);
+    struct fault *f = sink_open(NULL, 5000, &s);
     cr_assert_not_null(f);
     cr_assert(fault_is(f, FAULT_OUTPUT));
     fault_free(f);

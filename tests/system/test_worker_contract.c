@@ -150,7 +150,9 @@ Test(contract, manifest_when_failed)
 Test(contract, first_and_last)
 {
     expect_exit(run("{ printf 'a\\0\\377\\n'; head -c 1000 /dev/zero | tr '\\0' z; } >in && nwm-worker -i 0 in"), 0);
-    expect_out(run("redis-cli -s ${NWM_URL#unix://} --raw hget '%s' first | xxd -p", manifest_key("0")), "6100ff0a\n");
+    expect_out(
+        run("redis-cli -s ${NWM_URL#unix://} --raw hget '%s' first | od -An -tx1 | tr -d ' '", manifest_key("0")),
+        "6100ff0a\n");
     cr_assert_str_eq(redis("HSTRLEN %s last", manifest_key("0")), "256");
     cr_assert_str_eq(manifest("0", "max_item"), "1000");
     cr_assert_str_eq(manifest("0", "bytes"), "1003");

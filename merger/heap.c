@@ -58,26 +58,24 @@ static inline void rise(struct heap *h, size_t hole, struct heap_entry e)
     h->entries[hole] = e;
 }
 
-/* Fills the hole at the root with its smaller children, down to a leaf, and lets e rise from there. Which child is the smaller
- * cannot be predicted, so it is computed, not branched on. */
+/* Puts e where the root was: from the top down, along the smaller children, as far as they come before it. Which child is the
+ * smaller cannot be predicted, so it is computed, not branched on. */
 static void sink_root(struct heap *h, struct heap_entry e)
 {
     struct heap_entry *entries = h->entries;
-    size_t hole = 0, child = 1, size = h->size;
-    while (child + 1 < size) {
-        uint64_t left = entries[child].key, right = entries[child + 1].key;
-        size_t takes_right = right < left;
-        if (__builtin_expect(left == right, 0)) takes_right = tie_before(h, entries[child + 1], entries[child]);
-        child += takes_right;
-        entries[hole] = entries[child];
-        hole = child;
-        child = 2 * child + 1;
-    }
-    if (child < size) {
+    size_t hole = 0, size = h->size;
+    for (size_t child = 1; child < size; child = 2 * hole + 1) {
+        if (child + 1 < size) {
+            uint64_t left = entries[child].key, right = entries[child + 1].key;
+            size_t takes_right = right < left;
+            if (__builtin_expect(left == right, 0)) takes_right = tie_before(h, entries[child + 1], entries[child]);
+            child += takes_right;
+        }
+        if (!before(h, entries[child], e)) break;
         entries[hole] = entries[child];
         hole = child;
     }
-    rise(h, hole, e);
+    entries[hole] = e;
 }
 
 void heap_push(struct heap *h, uint64_t key, uint32_t stream)

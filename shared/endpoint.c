@@ -299,12 +299,11 @@ static struct fault *cannot_connect(const struct endpoint *e, const char *why, i
                      why, e->redis_cli);
 }
 
-/* What cannot be set is not missed: a unix socket has none of these. */
+/* What cannot be set is not missed: a unix socket has none of these. TCP_NODELAY hiredis sets itself. */
 static void set_up_socket(int fd)
 {
     int on = 1, idle = KEEPALIVE_IDLE_S, every = KEEPALIVE_EVERY_S, probes = KEEPALIVE_PROBES;
     fcntl(fd, F_SETFD, FD_CLOEXEC);
-    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);

@@ -153,8 +153,8 @@ static struct fault *place_endpoint(struct intake *in, struct endpoint *e)
     if (tcp != LAYER_DEFAULT && tcp == local)
         return fault_new(FAULT_USAGE, "--socket does not go with --host and --port: they are two ways to one Redis");
     struct fault *f = NULL;
-    if (!f && tcp > local && counts(in, OPT_HOST)) f = about(in, OPT_HOST, endpoint_set_host(e, a->host));
-    if (!f && tcp > local && counts(in, OPT_PORT)) f = about(in, OPT_PORT, endpoint_set_port(e, a->port));
+    if (counts(in, OPT_HOST)) f = about(in, OPT_HOST, endpoint_set_host(e, a->host));
+    if (!f && counts(in, OPT_PORT)) f = about(in, OPT_PORT, endpoint_set_port(e, a->port));
     if (!f && local > tcp && counts(in, OPT_SOCKET)) f = about(in, OPT_SOCKET, endpoint_set_socket(e, a->socket));
     if (!f && counts(in, OPT_DB)) f = about(in, OPT_DB, endpoint_set_db(e, a->db));
     return f;

@@ -3,6 +3,7 @@
 #   V=1                shows the commands          SANITIZE=address,undefined    builds with those sanitizers
 #   BUILD=dir          builds somewhere else       WERROR=1                      makes warnings errors
 #   CC=clang           another compiler            TLS=no                        leaves TLS out where hiredis has it
+#   LTO=no             leaves out link-time optimisation (gcc only)
 #   PREFIX= DESTDIR=   where install puts things   SETUP=no                      demo and test install no packages
 #
 # CFLAGS, CPPFLAGS, LDFLAGS and LDLIBS are the user's: what the build itself needs is kept apart from them.
@@ -85,6 +86,14 @@ else ifneq ($(filter -O1 -O2 -O3 -Os -O -Ofast,$(CFLAGS)),)
 NWM_CPPFLAGS += -U_FORTIFY_SOURCE -D_FORTIFY_SOURCE=2
 endif
 
+# Norms, heap and sink are modules of their own, and their calls in the merge's inner loop are what link-time optimisation takes
+# away (N: 59 ns an item without, 56 with). Only the programs are linked so; the objects serve the tests as they are.
+LTO ?= $(if $(SANITIZERS),no,$(if $(findstring Free Software,$(shell $(CC) --version 2>/dev/null)),auto,no))
+ifneq ($(LTO),no)
+LTO_CFLAGS := -flto -ffat-lto-objects
+LTO_LDFLAGS := -flto=$(LTO)
+endif
+
 compile = $(CC) $(NWM_CPPFLAGS) $(CPPFLAGS) $(NWM_CFLAGS) $(NWM_WARNINGS) $(CFLAGS) -MMD -MP
 link    = $(CC) $(NWM_CFLAGS) $(CFLAGS) $(NWM_LDFLAGS) $(LDFLAGS)
 
@@ -119,8 +128,8 @@ help:
 # written only when its content changes.
 define FLAGS :=
 $(shell $(CC) --version 2>/dev/null | head -1)
-$(compile)
-$(link)
+$(compile) $(LTO_CFLAGS)
+$(link) $(LTO_LDFLAGS)
 $(SHARED_CFLAGS) $(EVENT_CFLAGS) $(TEST_CFLAGS)
 $(SHARED_LIBS) $(EVENT_LIBS) $(TEST_LIBS) $(LDLIBS)
 endef
@@ -148,7 +157,8 @@ endef
 # ---------------------------------------------------------------- programs
 
 $(BUILD)/obj/tests/%.o: private SHARED_CFLAGS += $(EVENT_CFLAGS) $(TEST_CFLAGS) -DNWM_SOURCE='"$(CURDIR)"'
-$(BUILD)/obj/merger/%.o: private SHARED_CFLAGS += $(EVENT_CFLAGS)
+$(BUILD)/obj/merger/%.o: private SHARED_CFLAGS += $(EVENT_CFLAGS) $(LTO_CFLAGS)
+$(BUILD)/obj/worker/%.o $(BUILD)/obj/shared/%.o: private SHARED_CFLAGS += $(LTO_CFLAGS)
 
 $(BUILD)/obj/%.o: %.c $(BUILD)/flags
 	$(call say,CC,$<)
@@ -170,11 +180,11 @@ $(eval $(call archive,merger,MERGER))
 
 $(BUILD)/nwm-worker: $(BUILD)/obj/worker/main.o $(BUILD)/libworker.a $(BUILD)/libshared.a
 	$(call say,LINK,$@)
-	$(Q)$(link) -o $@ $^ $(SHARED_LIBS) $(LDLIBS)
+	$(Q)$(link) $(LTO_LDFLAGS) -o $@ $^ $(SHARED_LIBS) $(LDLIBS)
 
 $(BUILD)/nwm-merger: $(BUILD)/obj/merger/main.o $(BUILD)/libmerger.a $(BUILD)/libshared.a
 	$(call say,LINK,$@)
-	$(Q)$(link) -o $@ $^ $(SHARED_LIBS) $(EVENT_LIBS) $(LDLIBS)
+	$(Q)$(link) $(LTO_LDFLAGS) -o $@ $^ $(SHARED_LIBS) $(EVENT_LIBS) $(LDLIBS)
 
 # ---------------------------------------------------------------- tests
 

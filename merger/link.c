@@ -41,6 +41,7 @@ struct link {
     struct request *requests; /* a ring: oldest at head */
     size_t head, count, capacity;
     size_t weight; /* of all requests in the ring */
+    bool unsent;   /* something was queued since link_flush() */
     char *scratch; /* READ_SIZE bytes */
 };
 
@@ -339,9 +340,12 @@ void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t la
     }
     if (l->count == 0) restart_silence(l);
     push_request(l, (struct request){fn, owner, *reply});
+    l->unsent = true;
 }
 
 void link_flush(struct link *l)
 {
-    if (l->state != LINK_DOWN && connection_stands(l)) write_out(l);
+    if (!l->unsent || l->state == LINK_DOWN || !connection_stands(l)) return;
+    l->unsent = false;
+    write_out(l);
 }

@@ -74,7 +74,9 @@ static size_t count_byte(const char *data, size_t len, char byte)
             w ^= pattern;
             sums += ~(((w & low) + low) | w) >> 7 & ones;
         }
-        n += ((sums & UINT64_C(0x00ff00ff00ff00ff)) + (sums >> 8 & UINT64_C(0x00ff00ff00ff00ff))) * UINT64_C(0x0001000100010001) >> 48;
+        n += ((sums & UINT64_C(0x00ff00ff00ff00ff)) + (sums >> 8 & UINT64_C(0x00ff00ff00ff00ff))) *
+                 UINT64_C(0x0001000100010001) >>
+             48;
         data += 8 * words;
         len -= 8 * words;
     }

@@ -15,11 +15,12 @@ static bool is_there(const struct member *m, size_t server) { return m->server =
 static struct fault *check_length(const struct member *m, const redisReply *reply)
 {
     struct fault *fault = reply_fault(reply, "LLEN");
-    if (!fault && reply->type != REDIS_REPLY_INTEGER) fault = fault_new(FAULT_PROTOCOL, "LLEN was not answered with a number");
+    if (!fault && reply->type != REDIS_REPLY_INTEGER)
+        fault = fault_new(FAULT_PROTOCOL, "LLEN was not answered with a number");
     if (!fault && (uint64_t)reply->integer != m->manifest.items) {
         enum fault_kind kind = reply->integer == 0 ? FAULT_VANISHED : FAULT_CHANGED;
-        fault = fault_new(kind, "list %s has %lld items at the end of the merge, %" PRIu64 " when it was ready", m->manifest.list,
-                          reply->integer, m->manifest.items);
+        fault = fault_new(kind, "list %s has %lld items at the end of the merge, %" PRIu64 " when it was ready",
+                          m->manifest.list, reply->integer, m->manifest.items);
     }
     return fault ? fault_about(fault, "%s", m->name) : NULL;
 }
@@ -29,7 +30,8 @@ static struct fault *check_lengths(struct roster *r, size_t server)
     struct conn *c = roster_conn(r, server);
     struct fault *first = NULL;
     for (size_t i = 0; i < roster_size(r); i++)
-        if (is_there(roster_member(r, i), server)) conn_append_words(c, "LLEN", roster_member(r, i)->manifest.list, NULL);
+        if (is_there(roster_member(r, i), server))
+            conn_append_words(c, "LLEN", roster_member(r, i)->manifest.list, NULL);
     for (size_t i = 0; i < roster_size(r); i++) {
         const struct member *m = roster_member(r, i);
         if (!is_there(m, server)) continue;

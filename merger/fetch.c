@@ -25,8 +25,8 @@ enum urgency { URGENT, PATIENT, URGENCIES };
 struct lane {
     struct stream *stream;
     struct wire *wire;
-    size_t floor;  /* one item and the one before it: always granted */
-    size_t window; /* what it may hold now, floor included */
+    size_t floor;    /* one item and the one before it: always granted */
+    size_t window;   /* what it may hold now, floor included */
     bool gives_back; /* what it was lent, as that runs off */
     struct lane *behind[URGENCIES];
     bool queued[URGENCIES];
@@ -98,10 +98,11 @@ static struct fault *check_memory(const struct fetch_limits *limits, size_t floo
     size_t need = limits->fixed + floors + largest;
     if (need <= limits->memory) return NULL;
     size_t suffices = (need + (1 << 20) - 1) >> 20;
-    return fault_new(FAULT_NO_MEMORY,
-                     "--memory %zuM is too small: holding one item and its predecessor of each dataset, and reading one of "
-                     "them, can take %zuM; --memory %zuM suffices",
-                     limits->memory >> 20, suffices, suffices);
+    return fault_new(
+        FAULT_NO_MEMORY,
+        "--memory %zuM is too small: holding one item and its predecessor of each dataset, and reading one of "
+        "them, can take %zuM; --memory %zuM suffices",
+        limits->memory >> 20, suffices, suffices);
 }
 
 static struct wire *wire_of(struct fetch *f, const struct link *link)
@@ -186,7 +187,8 @@ static size_t target_of(const struct link *l)
     return target < OUTSTANDING ? (size_t)target : OUTSTANDING;
 }
 
-/* What a lane's window grows to by being consumed: its part of what its connection should carry, twice. */
+/* What a lane that is being consumed may hold: its part of what its connection should carry, twice. At once, not step by step: each
+ * step would cost a round trip. */
 static size_t base_of(const struct fetch *f, const struct lane *lane)
 {
     size_t base = 2 * target_of(stream_link(lane->stream)) / lane->wire->lanes;
@@ -203,7 +205,7 @@ void fetch_consumed(struct fetch *f, size_t stream)
 {
     struct lane *lane = &f->lanes[stream];
     if (lane->gives_back) give_back(f, lane);
-    grow(lane, base_of(f, lane));
+    if (lane->window < base_of(f, lane)) lane->window = base_of(f, lane);
     enqueue(lane, PATIENT);
 }
 

@@ -4,9 +4,9 @@
  * Each stream has a window, the bytes it may hold and have asked for. All windows together, with the fixed buffers, stay
  * under the cap whatever the items turn out to weigh, because a window is charged with the most a reply can hold.
  *
- *   - Windows start small, so that the first item comes quickly and `--limit 10` reads little. A window doubles each time the
- *     merge has used up a batch, up to what keeps the connection busy: streams that are not being consumed (disjoint ranges)
- *     keep their few items and cost nothing.
+ *   - Windows start small, so that the first item comes quickly and `--limit 10` reads little. When the merge has
+ *     used up a batch, the stream's window becomes what keeps the connection busy: streams that are not being consumed (disjoint
+ *     ranges) keep their few items and cost nothing.
  *   - A stream the merge waits for, on a connection that is not busy, gets more: up to an even share of half the memory, and then
  *     of the other half as long as there is some; when it is used up, the others give theirs back. So a merge that reads one
  *     stream at a time gets deep read-ahead for it.
@@ -34,7 +34,8 @@ struct fetch_limits {
 };
 
 /* NoMemory, saying what suffices, when not even one item a stream fits. The streams stay the caller's and must outlive it. */
-struct fault *fetch_new(struct stream **streams, size_t n, const struct fetch_limits *limits, struct fetch **out) MUST_CHECK;
+struct fault *fetch_new(struct stream **streams, size_t n, const struct fetch_limits *limits, struct fetch **out)
+    MUST_CHECK;
 void fetch_free(struct fetch *f);
 
 /* The merge used up a batch of this stream. */

@@ -94,10 +94,7 @@ bool heap_second(const struct heap *h, struct heap_entry *second)
     return true;
 }
 
-void heap_replace_top(struct heap *h, uint64_t key)
-{
-    sink_root(h, (struct heap_entry){key, h->entries[0].stream});
-}
+void heap_replace_top(struct heap *h, uint64_t key) { sink_root(h, (struct heap_entry){key, h->entries[0].stream}); }
 
 void heap_pop(struct heap *h)
 {

@@ -21,7 +21,8 @@
 struct keys {
     const struct order *order;
     struct buf prefix;
-    uint64_t ties, patience; /* ties since the last change, and how many of them make a longer prefix worth looking for */
+    uint64_t ties,
+        patience; /* ties since the last change, and how many of them make a longer prefix worth looking for */
 };
 
 void keys_init(struct keys *k, const struct order *o, size_t streams);

@@ -36,7 +36,7 @@ struct link {
     struct event *readable, *writable, *silence;
     size_t greetings, greeted; /* replies of the handshake: all, and those that came */
     uint64_t greeted_at_us, rtt_us;
-    struct buf early;          /* commands asked for before the connection stood */
+    struct buf early; /* commands asked for before the connection stood */
 
     struct request *requests; /* a ring: oldest at head */
     size_t head, count, capacity;
@@ -134,7 +134,8 @@ static void expect_next(struct link *l)
 static void take_greeting(struct link *l, void *reply)
 {
     if (l->greeted == 0) l->rtt_us = clock_us() - l->greeted_at_us;
-    struct fault *fault = decoded_is_batch(reply) ? fault_new(FAULT_PROTOCOL, "%s answered a greeting with a list", endpoint_name(l->endpoint))
+    struct fault *fault = decoded_is_batch(reply) ? fault_new(FAULT_PROTOCOL, "%s answered a greeting with a list",
+                                                              endpoint_name(l->endpoint))
                                                   : endpoint_greeted(l->endpoint, l->greeted++, reply);
     decoded_free(reply);
     if (fault) {

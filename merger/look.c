@@ -26,8 +26,8 @@ static void ask_about(struct conn *c, const struct options *o, const struct memb
 
 static struct fault *two_servers(struct member *m)
 {
-    return fault_about(fault_new(FAULT_USAGE, "this dataset is on two of the servers; an id may stand on one only"), "%s",
-                       m->name);
+    return fault_about(fault_new(FAULT_USAGE, "this dataset is on two of the servers; an id may stand on one only"),
+                       "%s", m->name);
 }
 
 /* What the look found replaces what was known. A dataset found on a second server is refused. */
@@ -154,7 +154,8 @@ struct fault *look_at_datasets(struct conn *c, size_t server, const struct optio
 static void take_length(struct member *m, size_t server, const redisReply *reply)
 {
     struct fault *fault = reply_fault(reply, "LLEN");
-    if (!fault && reply->type != REDIS_REPLY_INTEGER) fault = fault_new(FAULT_PROTOCOL, "LLEN was not answered with a number");
+    if (!fault && reply->type != REDIS_REPLY_INTEGER)
+        fault = fault_new(FAULT_PROTOCOL, "LLEN was not answered with a number");
     if (!fault && reply->integer > 0) {
         if (m->found && m->server != server) fault = two_servers(m);
         m->found = true;

@@ -9,8 +9,8 @@
 
 /* Looks at those of the n members that are not decided yet and may live on this server. What it finds goes into the member: manifest, lease,
  * server. A manifest that is not understood becomes the member's fault; what concerns the server is returned. */
-struct fault *look_at_datasets(struct conn *c, size_t server, const struct options *o, struct member *members,
-                               size_t n) MUST_CHECK;
+struct fault *look_at_datasets(struct conn *c, size_t server, const struct options *o, struct member *members, size_t n)
+    MUST_CHECK;
 
 /* The plain lists among the members: their length becomes manifest.items. watch: WATCH them first, so that closing_check() can tell
  * whether they were touched; no other MULTI may follow on this connection. */

@@ -19,7 +19,8 @@ struct front {
     uint32_t next;       /* view.count: used up, the next batch is wanted */
     uint32_t from;       /* the first new item of the batch */
     uint64_t number;     /* of item `from` in its dataset, from 1 */
-    struct batch view;   /* a copy of *batch: with thousands of streams each look there is a cache miss (K: 15 % of the CPU) */
+    struct batch
+        view; /* a copy of *batch: with thousands of streams each look there is a cache miss (K: 15 % of the CPU) */
 };
 
 struct merge {
@@ -161,8 +162,8 @@ static void report_unsorted(struct merge *m, size_t stream, uint32_t at)
     char *quoted = mem_quote(item, len), *before_quoted = mem_quote(before, before_len);
     uint64_t number = f->number + at - f->from;
     struct fault *fault =
-        fault_new(FAULT_UNSORTED, "item %" PRIu64 " %s sorts before item %" PRIu64 " %s; sort the input with: %s", number,
-                  quoted, number - 1, before_quoted, order_sort_command(m->options.order));
+        fault_new(FAULT_UNSORTED, "item %" PRIu64 " %s sorts before item %" PRIu64 " %s; sort the input with: %s",
+                  number, quoted, number - 1, before_quoted, order_sort_command(m->options.order));
     fault_frame(fault, "check order %s at item %" PRIu64, order_name(m->options.order), number);
     fault_frame(fault, "merge list %s", stream_spec(m->streams[stream])->list);
     stream_fail(m->streams[stream], fault);

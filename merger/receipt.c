@@ -32,7 +32,8 @@ static void print_sources(struct buf *line, const struct options *o, const struc
     size_t datasets = n - lists, asked = o->id_count ? o->id_count : o->workers;
     if (datasets > 0) {
         if (asked) buf_printf(line, "%zu of ", asked);
-        buf_printf(line, "%zu dataset%s of job %s%s", datasets, datasets == 1 && !asked ? "" : "s", o->job, asked ? "" : ", as found");
+        buf_printf(line, "%zu dataset%s of job %s%s", datasets, datasets == 1 && !asked ? "" : "s", o->job,
+                   asked ? "" : ", as found");
     }
     if (lists > 0) buf_printf(line, "%s%zu plain list%s", datasets ? " and " : "", lists, lists == 1 ? "" : "s");
 }
@@ -55,7 +56,8 @@ void receipt_print(const struct options *o, const struct roster *r, const struct
     bool limited = merge_is_limited(m);
     double seconds = (double)session_times(s).total_us / 1e6;
     struct buf line = {0};
-    buf_printf(&line, "%s: %" PRIu64 " item%s from ", limited ? "stopped at --limit" : "complete", items, items == 1 ? "" : "s");
+    buf_printf(&line, "%s: %" PRIu64 " item%s from ", limited ? "stopped at --limit" : "complete", items,
+               items == 1 ? "" : "s");
     print_sources(&line, o, r);
     buf_printf(&line, ", order %s", order_name(order));
     if (!limited) print_proof(&line, o, s);

@@ -25,8 +25,8 @@ struct roster {
     size_t server_count;
     struct member *members;
     size_t count;
-    int64_t now_s;   /* Redis TIME at the start */
-    int64_t since_s; /* loads that began before are not there yet */
+    int64_t now_s;       /* Redis TIME at the start */
+    int64_t since_s;     /* loads that began before are not there yet */
     int64_t progress_ms; /* clock_ms() when something last moved */
 };
 
@@ -166,10 +166,11 @@ static struct fault *check_count(const struct roster *r)
     struct buf ids = {0};
     for (size_t i = 0, shown = 0; i < r->count && shown < 40; i++)
         if (!r->members[i].is_plain) buf_printf(&ids, "%s%s", shown++ ? " " : "", r->members[i].id);
-    struct fault *fault = fault_new(FAULT_WRONG_COUNT,
-                                    "job %s has %zu datasets where -w says %zu: %s; name the ids to merge, or remove what "
-                                    "does not belong with nwm-worker --drop",
-                                    r->options->job, n, r->options->workers, buf_text(&ids));
+    struct fault *fault =
+        fault_new(FAULT_WRONG_COUNT,
+                  "job %s has %zu datasets where -w says %zu: %s; name the ids to merge, or remove what "
+                  "does not belong with nwm-worker --drop",
+                  r->options->job, n, r->options->workers, buf_text(&ids));
     buf_free(&ids);
     return fault;
 }
@@ -222,9 +223,10 @@ static void judge_leaseless(struct member *m)
     int64_t lease_ms = m->manifest.lease_ms ? m->manifest.lease_ms : DEFAULT_LEASE_MS;
     if (now - m->leaseless_since < lease_ms) return;
     char *worker = manifest_worker(&m->manifest);
-    m->fault = fault_new(FAULT_WORKER_LOST,
-                         "its worker %s is gone: the load began and its lease of %g s has run out; load it again with nwm-worker",
-                         worker, (double)lease_ms / 1000);
+    m->fault = fault_new(
+        FAULT_WORKER_LOST,
+        "its worker %s is gone: the load began and its lease of %g s has run out; load it again with nwm-worker",
+        worker, (double)lease_ms / 1000);
     fault_about(m->fault, "%s", m->name);
     fault_origin(m->fault, "worker %s, run %" PRIu64, worker, m->manifest.run);
     free(worker);
@@ -240,9 +242,7 @@ static void judge(struct roster *r, struct member *m)
         m->ready = true;
         r->progress_ms = clock_ms();
         break;
-    case DATASET_FAILED:
-        m->fault = manifest_fault(&m->manifest, r->options->job, m->id);
-        break;
+    case DATASET_FAILED: m->fault = manifest_fault(&m->manifest, r->options->job, m->id); break;
     case DATASET_LOADING:
         if (m->lease_left_ms >= 0) {
             r->progress_ms = clock_ms();
@@ -252,8 +252,9 @@ static void judge(struct roster *r, struct member *m)
         break;
     case DATASET_CONSUMED:
         if (!waits_for_another)
-            m->fault = fault_about(fault_new(FAULT_CONSUMED, "run %" PRIu64 " was consumed; load it again", m->manifest.run),
-                                   "%s", m->name);
+            m->fault =
+                fault_about(fault_new(FAULT_CONSUMED, "run %" PRIu64 " was consumed; load it again", m->manifest.run),
+                            "%s", m->name);
         break;
     case DATASET_MISSING:
     case DATASET_DROPPED: break;
@@ -287,7 +288,8 @@ static struct fault *look_at_all_lists(struct roster *r, bool watch)
         struct member *m = &r->members[i];
         if (!m->is_plain || m->fault) continue;
         m->ready = m->found;
-        if (!m->found) m->fault = fault_about(fault_new(FAULT_VANISHED, "there is no list of this name"), "%s", m->name);
+        if (!m->found)
+            m->fault = fault_about(fault_new(FAULT_VANISHED, "there is no list of this name"), "%s", m->name);
     }
     return fault;
 }
@@ -340,9 +342,9 @@ static struct fault *timed_out(const struct roster *r)
     if (r->options->workers > known)
         buf_printf(&list, "%s%zu of the %zu of -w have not shown up", list.len ? "; " : "", r->options->workers - known,
                    r->options->workers);
-    struct fault *fault = fault_new(FAULT_TIMEOUT, "job %s is not ready%s: %s", r->options->job,
-                                    r->options->wait_ms ? " and nothing moved for the time of --wait" : " (--wait 0)",
-                                    buf_text(&list));
+    struct fault *fault =
+        fault_new(FAULT_TIMEOUT, "job %s is not ready%s: %s", r->options->job,
+                  r->options->wait_ms ? " and nothing moved for the time of --wait" : " (--wait 0)", buf_text(&list));
     buf_free(&list);
     return fault;
 }
@@ -501,8 +503,9 @@ int64_t roster_now(const struct roster *r) { return r->now_s; }
 
 static struct fault *orders_differ(const struct member *a, const struct member *b)
 {
-    return fault_new(FAULT_ORDER_CONFLICT, "%s is sorted by \"%s\" and %s by \"%s\"; datasets of one merge need one order",
-                     a->name, a->manifest.order, b->name, b->manifest.order);
+    return fault_new(FAULT_ORDER_CONFLICT,
+                     "%s is sorted by \"%s\" and %s by \"%s\"; datasets of one merge need one order", a->name,
+                     a->manifest.order, b->name, b->manifest.order);
 }
 
 struct fault *roster_order(const struct roster *r, struct order **out)

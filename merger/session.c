@@ -26,9 +26,9 @@ struct session {
     struct sink *sink;
     struct event_base *base;
     struct event *stop_event;
-    struct event *sink_event; /* only where the output can block */
+    struct event *sink_event;  /* only where the output can block */
     struct event *flush_event; /* ends a wait when there is something to show */
-    struct link **links;      /* one a server; NULL where no stream lives */
+    struct link **links;       /* one a server; NULL where no stream lives */
     size_t link_count;
     struct stream **streams;
     size_t stream_count;
@@ -58,7 +58,8 @@ static void make_links(struct session *s)
         const struct member *m = roster_member(s->roster, i);
         struct link **l = &s->links[m->server];
         if (!*l && m->manifest.items > 0)
-            *l = link_new(s->base, s->options->endpoints[m->server], name, s->options->separator, s->options->timeout_ms);
+            *l = link_new(s->base, s->options->endpoints[m->server], name, s->options->separator,
+                          s->options->timeout_ms);
     }
     free(name);
 }
@@ -213,9 +214,7 @@ static struct fault *turn_merge(struct session *s)
     switch (what) {
     case MERGE_MORE: return sink_has_room(s->sink) ? NULL : write_out(s, false);
     case MERGE_BLOCKED: return write_out(s, false);
-    case MERGE_DRY:
-        begin_stall(s);
-        return flush_in_time(s);
+    case MERGE_DRY: begin_stall(s); return flush_in_time(s);
     case MERGE_FAILED: return take_stream_fault(s);
     case MERGE_DONE: s->phase = PHASE_FLUSHING; return NULL;
     }
@@ -224,7 +223,8 @@ static struct fault *turn_merge(struct session *s)
 
 static struct fault *turn(struct session *s)
 {
-    if (stop_signal()) return fault_new(FAULT_INTERRUPTED, "interrupted after %llu items", (unsigned long long)merge_items(s->merge));
+    if (stop_signal())
+        return fault_new(FAULT_INTERRUPTED, "interrupted after %llu items", (unsigned long long)merge_items(s->merge));
     struct fault *fault = NULL;
     if (s->phase == PHASE_MERGING) {
         fault = turn_merge(s);

@@ -32,7 +32,7 @@ struct sink {
     char *aside;  /* SINK_REPLACES without O_TMPFILE: the temporary's path, until it is renamed */
     int fd;
     bool owns_fd;
-    bool can_block;  /* a pipe, socket or terminal: poll before writing */
+    bool can_block; /* a pipe, socket or terminal: poll before writing */
     size_t max_write;
     bool reader_gone;
 
@@ -140,8 +140,10 @@ static struct fault *open_direct(struct sink *s, const char *path, int64_t timeo
     s->kind = SINK_DIRECT;
     s->owns_fd = true;
     s->fd = open_when_read(path, timeout_ms);
-    if (s->fd < 0 && stop_signal()) return fault_new(FAULT_INTERRUPTED, "interrupted while waiting for a reader of %s", s->name);
-    if (s->fd < 0 && errno == ENXIO) return fault_new(FAULT_OUTPUT, "nobody opened the FIFO %s for reading (--timeout)", s->name);
+    if (s->fd < 0 && stop_signal())
+        return fault_new(FAULT_INTERRUPTED, "interrupted while waiting for a reader of %s", s->name);
+    if (s->fd < 0 && errno == ENXIO)
+        return fault_new(FAULT_OUTPUT, "nobody opened the FIFO %s for reading (--timeout)", s->name);
     if (s->fd < 0) return cannot(s, "open");
     prepare_direct(s);
     return NULL;

@@ -47,7 +47,8 @@ static struct totals count_totals(const struct session *s)
     t.stream_s = seconds(times.stream_us);
     t.output_s = seconds(times.output_us);
     t.working_s = seconds(times.total_us - times.stream_us - times.output_us);
-    t.cpu_s = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) + (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
+    t.cpu_s = (double)(usage.ru_utime.tv_sec + usage.ru_stime.tv_sec) +
+              (double)(usage.ru_utime.tv_usec + usage.ru_stime.tv_usec) / 1e6;
     t.peak_kb = usage.ru_maxrss;
     return t;
 }
@@ -69,9 +70,12 @@ static void write_json(struct buf *out, const struct options *o, const struct se
     json_string(out, order_text(order));
     buf_printf(out, ",\"datasets\":%zu,\"seconds\":%.6f,\"items_per_second\":%.0f", session_streams(s), t.total_s,
                t.total_s > 0 ? (double)items / t.total_s : 0);
-    buf_printf(out, ",\"working_seconds\":%.6f,\"waiting_for_streams_seconds\":%.6f,\"waiting_for_output_seconds\":%.6f",
+    buf_printf(out,
+               ",\"working_seconds\":%.6f,\"waiting_for_streams_seconds\":%.6f,\"waiting_for_output_seconds\":%.6f",
                t.working_s, t.stream_s, t.output_s);
-    buf_printf(out, ",\"cpu_seconds\":%.6f,\"peak_memory_bytes\":%ld,\"batches\":%" PRIu64 ",\"stalls\":%" PRIu64 ",\"streams\":[",
+    buf_printf(out,
+               ",\"cpu_seconds\":%.6f,\"peak_memory_bytes\":%ld,\"batches\":%" PRIu64 ",\"stalls\":%" PRIu64
+               ",\"streams\":[",
                t.cpu_s, t.peak_kb * 1024, t.batches, t.stalls);
     for (size_t i = 0; i < session_streams(s); i++) {
         struct stream *st = session_stream(s, i);
@@ -81,8 +85,8 @@ static void write_json(struct buf *out, const struct options *o, const struct se
         buf_printf(out, ",\"list\":");
         json_string(out, stream_spec(st)->list ? stream_spec(st)->list : "");
         buf_printf(out,
-                   ",\"items\":%" PRIu64 ",\"of\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"batches\":%" PRIu64 ",\"stalls\":%" PRIu64
-                   ",\"stalled_seconds\":%.6f}",
+                   ",\"items\":%" PRIu64 ",\"of\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"batches\":%" PRIu64
+                   ",\"stalls\":%" PRIu64 ",\"stalled_seconds\":%.6f}",
                    n->items, stream_spec(st)->items, n->bytes, n->batches, n->stalls, seconds(n->stalled_us));
     }
     buf_printf(out, "]}\n");
@@ -92,10 +96,10 @@ static void write_text(struct buf *out, const struct session *s, const struct or
 {
     struct totals t = count_totals(s);
     uint64_t items = merge_items(session_merge(s));
-    buf_printf(out, "items     %" PRIu64 " from %zu datasets, order %s, %" PRIu64 " bytes written\n", items, session_streams(s),
-               order_name(order), bytes);
-    buf_printf(out, "time      %.3f s: %.3f working, %.3f waiting for streams, %.3f waiting for the output\n", t.total_s,
-               t.working_s, t.stream_s, t.output_s);
+    buf_printf(out, "items     %" PRIu64 " from %zu datasets, order %s, %" PRIu64 " bytes written\n", items,
+               session_streams(s), order_name(order), bytes);
+    buf_printf(out, "time      %.3f s: %.3f working, %.3f waiting for streams, %.3f waiting for the output\n",
+               t.total_s, t.working_s, t.stream_s, t.output_s);
     buf_printf(out, "rate      %.0f items/s, %.1f MB/s\n", t.total_s > 0 ? (double)items / t.total_s : 0,
                t.total_s > 0 ? (double)bytes / 1e6 / t.total_s : 0);
     buf_printf(out, "cpu       %.3f s, %.0f ns an item\n", t.cpu_s, items ? t.cpu_s * 1e9 / (double)items : 0);
@@ -105,7 +109,9 @@ static void write_text(struct buf *out, const struct session *s, const struct or
         struct stream *st = session_stream(s, i);
         const struct stream_stats *n = stream_stats(st);
         char *name = mem_quote(stream_spec(st)->name, strlen(stream_spec(st)->name));
-        buf_printf(out, "stream    %s: %" PRIu64 " of %" PRIu64 " items in %" PRIu64 " batches, %" PRIu64 " stalls, %.3f s waited\n",
+        buf_printf(out,
+                   "stream    %s: %" PRIu64 " of %" PRIu64 " items in %" PRIu64 " batches, %" PRIu64
+                   " stalls, %.3f s waited\n",
                    name, n->items, stream_spec(st)->items, n->batches, n->stalls, seconds(n->stalled_us));
         free(name);
     }
@@ -117,7 +123,9 @@ static struct fault *write_to(const char *path, const struct buf *text)
     bool worked = file && fwrite(text->data, 1, text->len, file) == text->len && fflush(file) == 0;
     int error = errno;
     if (file && path && fclose(file) != 0) worked = false;
-    return worked ? NULL : fault_new(FAULT_OUTPUT, "cannot write the statistics to %s: %s", path ? path : "standard error", strerror(error));
+    return worked ? NULL
+                  : fault_new(FAULT_OUTPUT, "cannot write the statistics to %s: %s", path ? path : "standard error",
+                              strerror(error));
 }
 
 struct fault *stats_print(const struct options *o, const struct session *s, const struct order *order, uint64_t bytes,

@@ -10,7 +10,8 @@
 
 enum { COLUMNS = 10, EDGE_SHOWN = 24 };
 
-static const char *const titles[COLUMNS] = {"ID", "STATE", "ITEMS", "BYTES", "ORDER", "FIRST", "LAST", "WORKER", "AGE", "LIST"};
+static const char *const titles[COLUMNS] = {"ID",    "STATE", "ITEMS",  "BYTES", "ORDER",
+                                            "FIRST", "LAST",  "WORKER", "AGE",   "LIST"};
 static const bool is_number[COLUMNS] = {[2] = true, [3] = true, [8] = true};
 
 struct row {

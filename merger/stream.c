@@ -9,11 +9,11 @@
 #include "shared/order.h"
 
 enum {
-    REPLY_LIMIT = 1000 * 1000, /* no command moves more than 1 MB (or one item, and what is around it) */
-    AROUND = 256 * 1024,       /* the most that may come with an item that is larger than that */
-    ITEM_PROTOCOL = 16,        /* "$123456\r\n…\r\n" around an item */
+    REPLY_LIMIT = 1000 * 1000,         /* no command moves more than 1 MB (or one item, and what is around it) */
+    AROUND = 256 * 1024,               /* the most that may come with an item that is larger than that */
+    ITEM_PROTOCOL = 16,                /* "$123456\r\n…\r\n" around an item */
     ITEM_INDEX = 1 + sizeof(uint32_t), /* the separator and the entry in the index */
-    UNKNOWN_ITEM = 256,        /* what an item of a plain list is taken to weigh before any was seen */
+    UNKNOWN_ITEM = 256,                /* what an item of a plain list is taken to weigh before any was seen */
 };
 
 /* A manifest is what others wrote: sums of its numbers stay below this, so that they cannot overflow. */
@@ -45,7 +45,7 @@ struct stream {
     struct arrived *in_first, *in_last;
     size_t reserved, held;
 
-    uint64_t seen_max; /* the largest item so far; what plain lists are judged by */
+    uint64_t seen_max;  /* the largest item so far; what plain lists are judged by */
     struct digest tail; /* of the last item that arrived */
     size_t tail_len;
     struct digest digest;
@@ -208,11 +208,12 @@ static struct fault *check_count(const struct stream *s, const struct asked *a, 
     if (b->count == want) return NULL;
     if (b->count == 0)
         return fault_new(FAULT_VANISHED,
-                         "list %s is gone after %" PRIu64 " of %" PRIu64 " items: dropped, expired, or replaced by a new load",
+                         "list %s is gone after %" PRIu64 " of %" PRIu64
+                         " items: dropped, expired, or replaced by a new load",
                          s->spec.list, a->start, s->spec.items);
     return fault_new(FAULT_CHANGED,
-                     "list %s brought %" PRIu32 " items where %" PRIu64 " were asked for (from item %" PRIu64 " of %" PRIu64
-                     "): the list was changed after it was ready",
+                     "list %s brought %" PRIu32 " items where %" PRIu64 " were asked for (from item %" PRIu64
+                     " of %" PRIu64 "): the list was changed after it was ready",
                      s->spec.list, b->count, want, a->start + (a->start == 0), s->spec.items);
 }
 
@@ -238,16 +239,18 @@ static struct fault *check_edges(const struct stream *s, const struct asked *a, 
     return NULL;
 }
 
-static struct fault *check_separator(const struct stream *s, const struct asked *a, const struct batch *b, uint32_t from)
+static struct fault *check_separator(const struct stream *s, const struct asked *a, const struct batch *b,
+                                     uint32_t from)
 {
     uint32_t at;
     if (!batch_holds_separator(b, s->separator, &at)) return NULL;
     size_t len;
     const char *item = batch_item(b, at, &len);
     char *quoted = mem_quote(item, len);
-    struct fault *fault = fault_new(FAULT_BAD_ITEM, "item %" PRIu64 " %s holds %s, which separates items in the output; %s",
-                                    a->start + 1 + at - from, quoted, s->separator ? "a newline" : "a NUL byte",
-                                    s->separator ? "merge with -z, which separates by NUL bytes" : "merge without -z");
+    struct fault *fault =
+        fault_new(FAULT_BAD_ITEM, "item %" PRIu64 " %s holds %s, which separates items in the output; %s",
+                  a->start + 1 + at - from, quoted, s->separator ? "a newline" : "a NUL byte",
+                  s->separator ? "merge with -z, which separates by NUL bytes" : "merge without -z");
     free(quoted);
     return fault;
 }
@@ -273,13 +276,14 @@ static struct fault *check_whole(const struct stream *s)
 {
     if (s->arrived_items < s->spec.items) return NULL;
     if (!s->spec.is_plain && s->stats.bytes != s->spec.bytes)
-        return fault_new(FAULT_CHANGED, "list %s holds %" PRIu64 " bytes where the manifest says %" PRIu64, s->spec.list,
-                         s->stats.bytes, s->spec.bytes);
+        return fault_new(FAULT_CHANGED, "list %s holds %" PRIu64 " bytes where the manifest says %" PRIu64,
+                         s->spec.list, s->stats.bytes, s->spec.bytes);
     if (s->spec.has_digest && !digest_equal(&s->digest, &s->spec.digest)) {
         char now[DIGEST_TEXT], then[DIGEST_TEXT];
         digest_text(&s->digest, now);
         digest_text(&s->spec.digest, then);
-        return fault_new(FAULT_MISMATCH, "the items of list %s have digest %s where the manifest says %s: an item was changed",
+        return fault_new(FAULT_MISMATCH,
+                         "the items of list %s have digest %s where the manifest says %s: an item was changed",
                          s->spec.list, now, then);
     }
     return NULL;
@@ -335,7 +339,8 @@ static void on_reply(void *owner, void *reply)
     } else {
         char *doing = mem_printf("LRANGE %s", s->spec.list);
         fault = reply_fault(reply, doing);
-        if (!fault) fault = fault_new(FAULT_PROTOCOL, "LRANGE %s was answered with something that is no list", s->spec.list);
+        if (!fault)
+            fault = fault_new(FAULT_PROTOCOL, "LRANGE %s was answered with something that is no list", s->spec.list);
         free(doing);
         decoded_free(reply);
     }

@@ -89,7 +89,7 @@ void stream_return(struct stream *s, struct batch *batch);
 /* What --stats and the receipt tell. Times in ms. */
 struct stream_stats {
     uint64_t items, bytes, batches;
-    uint64_t stalls;    /* how often the merge had to wait for this stream */
+    uint64_t stalls; /* how often the merge had to wait for this stream */
     uint64_t stalled_us;
 };
 struct stream_stats *stream_stats(struct stream *s);

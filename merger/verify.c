@@ -26,7 +26,7 @@ struct verify {
 
     size_t seen;
     bool differs;
-    size_t differs_at; /* from 0 */
+    size_t differs_at;        /* from 0 */
     struct buf local, remote; /* the first difference, quoted */
 };
 
@@ -66,8 +66,8 @@ static struct fault *fetch_range(struct verify *v, struct conn *c, const struct 
     if (!is_list_of_strings(reply)) {
         fault = fault_new(FAULT_PROTOCOL, "LRANGE %s was answered with something that is no list of strings", f->list);
     } else if (reply->elements != n) {
-        fault = fault_new(reply->elements ? FAULT_CHANGED : FAULT_VANISHED, "list %s brought %zu items where %" PRIu64 " were asked for",
-                          f->list, reply->elements, n);
+        fault = fault_new(reply->elements ? FAULT_CHANGED : FAULT_VANISHED,
+                          "list %s brought %zu items where %" PRIu64 " were asked for", f->list, reply->elements, n);
     }
     if (fault) {
         freeReplyObject(reply);
@@ -190,6 +190,6 @@ struct fault *verify_result(const struct verify *v)
     struct verify *end = (struct verify *)v;
     if (!v->differs && v->seen < v->count) note_difference(end, &v->items[v->seen], NULL, 0);
     if (!v->differs) return NULL;
-    return fault_new(FAULT_MISMATCH, "local == remote: false; item %zu is %s locally and %s in the merge", v->differs_at + 1,
-                     buf_text(&end->local), buf_text(&end->remote));
+    return fault_new(FAULT_MISMATCH, "local == remote: false; item %zu is %s locally and %s in the merge",
+                     v->differs_at + 1, buf_text(&end->local), buf_text(&end->remote));
 }

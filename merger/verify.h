@@ -17,7 +17,8 @@
 struct verify;
 
 /* Fetches and sorts. Roster, order and options must outlive it. */
-struct fault *verify_new(const struct options *o, struct roster *r, const struct order *order, struct verify **out) MUST_CHECK;
+struct fault *verify_new(const struct options *o, struct roster *r, const struct order *order, struct verify **out)
+    MUST_CHECK;
 void verify_free(struct verify *v);
 /* A merge_observer; context is the verify. */
 void verify_observe(void *verify, const struct batch *batch, uint32_t from, uint32_t to);

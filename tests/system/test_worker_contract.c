@@ -328,6 +328,28 @@ Test(lease, lost_while_waiting_for_input)
     cr_assert_str_eq(redis("LRANGE %s 0 -1", manifest("0", "list")), "1\n2");
 }
 
+/* The other is not done yet: it must not be told failed, nor lose its list. */
+Test(lease, lost_to_one_that_still_loads)
+{
+    struct feed f, other;
+    feed_begin(&f, NULL, "0", "--lease 1s");
+    send_signal(f.worker, SIGSTOP);
+    cr_assert(wait_until(lease_is_gone, "0", 3000));
+    feed_begin(&other, NULL, "0", "");
+    feed_numbers(&other, 0, FEED_BLOCK);
+    feed_wait_length(&other, NULL, FEED_BLOCK);
+    const char *after = whole_manifest("0");
+    send_signal(f.worker, SIGCONT);
+    struct run r = feed_end(&f);
+    expect_fault(r, 4, "LeaseLost", dataset("0"));
+    cr_assert_str_eq(whole_manifest("0"), after);
+    cr_assert_str_eq(redis("LLEN %s", other.list), fmt("%d", FEED_BLOCK));
+    cr_assert_str_eq(redis("GET %s:lease", manifest_key("0")), manifest("0", "token"));
+    expect_exit(feed_end(&other), 0);
+    cr_assert_str_eq(manifest("0", "state"), "ready");
+    cr_assert_str_eq(manifest("0", "run"), "2");
+}
+
 /* ---- reloads */
 
 Test(reload, is_a_new_run)
@@ -483,13 +505,19 @@ static void expect_failed(struct run r, int code, const char *name, const struct
     cr_assert_str_eq(redis("EXISTS %s", f->list), "0");
 }
 
+/* It is noticed by the pushes themselves, not only in the end: the input goes on. */
+static struct run feed_until_the_end(struct feed *f)
+{
+    for (int i = 1; i < 20 && is_alive(f->worker); i++) feed_numbers(f, (long)i * FEED_BLOCK, FEED_BLOCK);
+    return wait_exit(f->worker, 20000);
+}
+
 Test(tampered, deleted_before_a_push)
 {
     struct feed f;
     feed_half(&f);
     redis("DEL %s", f.list);
-    feed_numbers(&f, FEED_BLOCK, FEED_BLOCK);
-    expect_failed(feed_end(&f), 4, "Lost", &f);
+    expect_failed(feed_until_the_end(&f), 4, "Lost", &f);
 }
 
 Test(tampered, deleted_after_the_last_push)
@@ -505,8 +533,7 @@ Test(tampered, pushed_to_before_a_push)
     struct feed f;
     feed_half(&f);
     redis("RPUSH %s 5", f.list);
-    feed_numbers(&f, FEED_BLOCK, FEED_BLOCK);
-    expect_failed(feed_end(&f), 1, "Changed", &f);
+    expect_failed(feed_until_the_end(&f), 1, "Changed", &f);
 }
 
 Test(tampered, pushed_to_after_the_last_push)

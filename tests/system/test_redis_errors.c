@@ -12,6 +12,9 @@
 
 enum { SOON = 10000, TIMEOUT_CODE = 6 };
 
+/* For fake servers: reads the first command of either program, whichever that is. */
+#define FIRST_COMMAND "EXPECT CLIENT SETNAME\nSEND +OK\\r\\n\nEXPECT *\n"
+
 static struct run worker_at(const char *url) { return run_within(SOON, "nwm-worker --example -i 0 -U '%s'", url); }
 
 static struct run merger_at(const char *url) { return run_within(SOON, "nwm-merger --wait 5s -U '%s'", url); }
@@ -131,9 +134,9 @@ ParameterizedTest(int *which, answer, of_the_server)
     const char *answer = answers[*which].answer, *name = answers[*which].name, *advice = answers[*which].advice;
     const char *refuse = fmt("SEND -%s\\r\\n\nSTALL\n", answer);
     int code = 4;
-    struct fake *f = fake_start(fmt("EXPECT SADD\n%s", refuse));
+    struct fake *f = fake_start(fmt(FIRST_COMMAND "%s", refuse));
     expect_told(worker_at(fake_url(f)), code, name, NULL, answer, advice);
-    f = fake_start(fmt("EXPECT TIME\n%s", refuse));
+    f = fake_start(fmt(FIRST_COMMAND "%s", refuse));
     expect_told(merger_at(fake_url(f)), code, name, NULL, answer, advice);
 
     expect_exit(run("nwm-worker -q --example -i 5"), 0);
@@ -301,10 +304,10 @@ Test(wrong_type, merger)
 
 static void expect_protocol(const char *answer)
 {
-    struct fake *f = fake_start(fmt("EXPECT SADD\nSEND %s\nSTALL\n", answer));
+    struct fake *f = fake_start(fmt(FIRST_COMMAND "SEND %s\nSTALL\n", answer));
     struct run r = worker_at(fake_url(f));
     expect_fault(r, 4, "Protocol", NULL);
-    f = fake_start(fmt("EXPECT TIME\nSEND %s\nSTALL\n", answer));
+    f = fake_start(fmt(FIRST_COMMAND "SEND %s\nSTALL\n", answer));
     r = merger_at(fake_url(f));
     expect_fault(r, 4, "Protocol", NULL);
     expect_out(r, "");
@@ -358,9 +361,9 @@ Test(garbage, in_the_middle)
 
 Test(closed, by_the_server)
 {
-    struct fake *f = fake_start("EXPECT SADD\nCLOSE\n");
+    struct fake *f = fake_start(FIRST_COMMAND "CLOSE\n");
     expect_told(worker_at(fake_url(f)), 4, "Unreachable", fake_url(f), "closed the connection", "its log");
-    f = fake_start("EXPECT TIME\nSEND *3\\r\\n$1\\r\\n\nCLOSE\n"); /* half an answer */
+    f = fake_start(FIRST_COMMAND "SEND *3\\r\\n$1\\r\\n\nCLOSE\n"); /* half an answer */
     expect_told(merger_at(fake_url(f)), 4, "Unreachable", fake_url(f), "closed the connection", "its log");
 }
 

@@ -155,4 +155,16 @@ const char *server_redis(struct server *s, const char *format, ...);
 /* A TCP port that was free a moment ago. */
 int free_port(void);
 
+/* Does a resident set say what the program uses? Not with a sanitizer: its shadow and its quarantine are in it. */
+#if defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define NWM_SHADOW_MEMORY 1
+#endif
+#endif
+#if defined(__SANITIZE_ADDRESS__) || defined(NWM_SHADOW_MEMORY)
+enum { MEMORY_TELLS = 0 };
+#else
+enum { MEMORY_TELLS = 1 };
+#endif
+
 #endif

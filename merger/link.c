@@ -40,9 +40,10 @@ struct link {
 
     struct request *requests; /* a ring: oldest at head */
     size_t head, count, capacity;
-    size_t weight; /* of all requests in the ring */
-    bool unsent;   /* something was queued since link_flush() */
-    char *scratch; /* READ_SIZE bytes */
+    size_t weight;        /* of all requests in the ring */
+    bool unsent;          /* something was queued since link_flush() */
+    bool waits_for_input; /* what is to be sent waits for the server's part of a TLS handshake */
+    char *scratch;        /* READ_SIZE bytes */
 };
 
 static void start_connect(struct link *l);
@@ -188,7 +189,24 @@ static void take_bytes(struct link *l, const char *data, size_t len)
 
 /* ---- events ------------------------------------------------------------------------------------------------------ */
 
-/* One readable event, one large read. Under TLS the library may hold more than the descriptor shows: until nothing comes. */
+static void write_out(struct link *l)
+{
+    int done = 0;
+    if (redisBufferWrite(l->context, &done) != REDIS_OK) {
+        go_down(l, endpoint_context_fault(l->endpoint, l->context));
+        return;
+    }
+    bool waits_for_room = !done && (endpoint_waits_for(l->context, true) & POLLOUT);
+    l->waits_for_input = !done && !waits_for_room;
+    if (waits_for_room) {
+        event_add(l->writable, NULL);
+    } else {
+        event_del(l->writable);
+    }
+}
+
+/* One readable event, one large read. Under TLS a read brings one record at most, so there are several; what the library
+ * holds beyond that is read as well, for the descriptor will not become readable for it. */
 static void on_readable(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
@@ -203,22 +221,10 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
         }
         total += (size_t)n;
         take_bytes(l, l->scratch, (size_t)n);
-    } while (n > 0 && l->state != LINK_DOWN && endpoint_uses_tls(l->endpoint) && total < READ_SIZE);
+    } while (n > 0 && l->state != LINK_DOWN && endpoint_uses_tls(l->endpoint) &&
+             (total < READ_SIZE || endpoint_holds_input(l->context)));
     if (total > 0 && l->state != LINK_DOWN) restart_silence(l);
-}
-
-static void write_out(struct link *l)
-{
-    int done = 0;
-    if (redisBufferWrite(l->context, &done) != REDIS_OK) {
-        go_down(l, endpoint_context_fault(l->endpoint, l->context));
-        return;
-    }
-    if (!done && (endpoint_waits_for(l->context, true) & POLLOUT)) {
-        event_add(l->writable, NULL);
-    } else {
-        event_del(l->writable);
-    }
+    if (l->waits_for_input && l->state != LINK_DOWN) write_out(l);
 }
 
 /* An address failed: is there another to try? Takes the fault. */

@@ -407,6 +407,8 @@ short endpoint_waits_for(const redisContext *c, bool has_output)
     return has_output && !tls_waits_for_input(c) ? POLLIN | POLLOUT : POLLIN;
 }
 
+bool endpoint_holds_input(const redisContext *c) { return tls_holds_input(c); }
+
 struct fault *endpoint_lost(const struct endpoint *e, int error)
 {
     if (error) return fault_new(FAULT_UNREACHABLE, "connection to %s lost: %s", e->name, strerror(error));

@@ -61,6 +61,8 @@ struct fault *endpoint_greeted(const struct endpoint *e, size_t i, const redisRe
  * it. During a TLS handshake the descriptor is writable while what is missing is the server's word: waiting for POLLOUT
  * would not wait at all. */
 short endpoint_waits_for(const redisContext *c, bool has_output);
+/* Has something come that poll() does not show, as the TLS library holds it? It must be read before waiting. */
+bool endpoint_holds_input(const redisContext *c);
 
 /* The fault of a context in error, with advice: refused, reset, closed by the server, protocol. */
 struct fault *endpoint_context_fault(const struct endpoint *e, const redisContext *c);

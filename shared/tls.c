@@ -107,6 +107,12 @@ bool tls_waits_for_input(const redisContext *c)
     return ssl && !SSL_is_init_finished(ssl) && SSL_want_read(ssl);
 }
 
+bool tls_holds_input(const redisContext *c)
+{
+    SSL *ssl = c->privdata;
+    return ssl && SSL_pending(ssl) > 0;
+}
+
 #else
 
 struct fault *tls_available(void) { return fault_new(FAULT_USAGE, "built without TLS: needs hiredis 1.0 or newer"); }
@@ -124,6 +130,12 @@ const char *tls_failure(const redisContext *c)
 }
 
 bool tls_waits_for_input(const redisContext *c)
+{
+    (void)c;
+    return false;
+}
+
+bool tls_holds_input(const redisContext *c)
 {
     (void)c;
     return false;

@@ -27,5 +27,7 @@ struct fault *tls_start(redisContext *c, const char *host, const struct tls_file
 const char *tls_failure(const redisContext *c);
 /* Does all sending wait for something to arrive first? */
 bool tls_waits_for_input(const redisContext *c);
+/* Does the library hold bytes that were received, and that the descriptor therefore does not show any more? */
+bool tls_holds_input(const redisContext *c);
 
 #endif

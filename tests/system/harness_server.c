@@ -176,10 +176,14 @@ const char *harness_server_start(struct server *s, const char *dir, bool tcp, co
     return launch(s);
 }
 
+/* A port that was free a moment ago may have been taken by another test. */
 static void start_or_fail(struct server *s, bool tcp, const char *config)
 {
     static unsigned number;
-    const char *problem = harness_server_start(s, fmt("%s/server.%u", test_dir(), ++number), tcp, config);
+    const char *problem;
+    int tries = 5;
+    do problem = harness_server_start(s, fmt("%s/server.%u", test_dir(), ++number), tcp, config);
+    while (problem && tcp && strstr(problem, "Address already in use") && --tries > 0);
     if (problem) cr_assert_fail("redis-server: %s", problem);
 }
 

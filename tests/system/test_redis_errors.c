@@ -230,7 +230,7 @@ Test(server, cannot_save)
 Test(server, cluster_without_slots)
 {
     struct server s;
-    server_start_tcp(&s, "cluster-enabled yes");
+    server_start_tcp(&s, "cluster-enabled yes\ncluster-port %d", free_port());
     expect_told(worker_at(s.url), 4, "Unreachable", NULL, "CLUSTERDOWN", "CLUSTER INFO");
     expect_told(merger_at(s.url), 4, "Unreachable", NULL, "CLUSTERDOWN", "CLUSTER INFO");
 }
@@ -240,7 +240,7 @@ Test(server, cluster_without_slots)
 Test(server, moved)
 {
     struct server s;
-    server_start_tcp(&s, "cluster-enabled yes");
+    server_start_tcp(&s, "cluster-enabled yes\ncluster-port %d", free_port());
     cr_assert_str_eq(server_redis(&s, "CLUSTER ADDSLOTSRANGE 0 16383"), "OK");
     for (int64_t end = now_ms() + SOON; now_ms() < end; nap(10))
         if (strstr(server_redis(&s, "CLUSTER INFO"), "cluster_state:ok")) break;

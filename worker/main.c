@@ -190,12 +190,28 @@ static bool record_anew(struct work *w, const struct fault *why, int64_t deadlin
     return settled;
 }
 
+/* Pushes that are on their way arrive when they do: the first of them would make the list again after the failure removed it. So
+ * their answers are waited for, for half of the farewell; a server that does not answer then leaves a list that expires. */
+static void settle_pushes(struct work *w)
+{
+    struct fault *f = NULL;
+    conn_set_timeout(w->conn, FAREWELL_MS / 2, false);
+    int64_t until = clock_ms() + FAREWELL_MS / 2;
+    while (!f && conn_outstanding(w->conn) > 0 && clock_ms() < until) {
+        redisReply *reply;
+        f = conn_reply(w->conn, &reply);
+        if (!f) freeReplyObject(reply);
+    }
+    fault_free(f);
+}
+
 /* The loader's connection may be in the middle of a push; the lease's is at rest. */
 static void farewell(struct work *w, const struct fault *why)
 {
     struct conn *left;
     stop_lease(w, &left);
     int64_t deadline = clock_ms() + FAREWELL_MS;
+    settle_pushes(w);
     bool settled = left && record(w, left, why, deadline);
     if (!settled && conn_outstanding(w->conn) == 0 && conn_unsent(w->conn) == 0)
         settled = record(w, w->conn, why, deadline);

@@ -108,7 +108,7 @@ Test(servers, by_host_and_port)
     struct server s;
     server_start_tcp(&s, "%s", "");
     expect_exit(run("echo 1 | nwm-worker --host 127.0.0.1 --port %d -n -i 0", s.port), 0);
-    struct run r = run("nwm-merger --host localhost --port %d", s.port);
+    struct run r = run("nwm-merger --host 127.0.0.1 --port %d", s.port);
     expect_exit(r, 0);
     expect_out(r, "1\n");
     expect_out(run("nwm-merger -U redis://127.0.0.1:%d", s.port), "1\n");

@@ -45,7 +45,7 @@ static const char *through_pipe(void (*act)(void))
 static const char *to_terminal(const char *term, unsigned short columns, void (*act)(void))
 {
     int master = posix_openpt(O_RDWR | O_NOCTTY);
-    cr_assert(master >= 0 && grantpt(master) == 0 && unlockpt(master) == 0);
+    if (master < 0 || grantpt(master) != 0 || unlockpt(master) != 0) cr_skip_test("no pseudo-terminals here");
     int slave = open(ptsname(master), O_RDWR | O_NOCTTY);
     cr_assert_geq(slave, 0);
     struct termios mode;

@@ -299,11 +299,13 @@ static struct fault *cannot_connect(const struct endpoint *e, const char *why, i
                      why, e->redis_cli);
 }
 
-/* What cannot be set is not missed: a unix socket has none of these. TCP_NODELAY hiredis sets itself. */
+/* What cannot be set is not missed: a unix socket has none of these. hiredis 0.14 sets TCP_NODELAY itself, 1.x leaves it
+ * to whoever connects without blocking. */
 static void set_up_socket(int fd)
 {
     int on = 1, idle = KEEPALIVE_IDLE_S, every = KEEPALIVE_EVERY_S, probes = KEEPALIVE_PROBES;
     fcntl(fd, F_SETFD, FD_CLOEXEC);
+    setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
     setsockopt(fd, SOL_SOCKET, SO_KEEPALIVE, &on, sizeof on);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPIDLE, &idle, sizeof idle);
     setsockopt(fd, IPPROTO_TCP, TCP_KEEPINTVL, &every, sizeof every);

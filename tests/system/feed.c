@@ -55,6 +55,17 @@ long info_number(struct server *s, const char *section, const char *name)
 
 /* ---- a worker that is fed by hand */
 
+/* Before that, closing the FIFO here would leave the worker waiting for a first writer. */
+static bool has_opened(const struct proc *worker, const char *path)
+{
+    char target[600];
+    for (int fd = 0; fd < 64; fd++) {
+        ssize_t n = readlink(fmt("/proc/%d/fd/%d", (int)proc_pid(worker), fd), target, sizeof target - 1);
+        if (n > 0 && (size_t)n == strlen(path) && memcmp(target, path, (size_t)n) == 0) return true;
+    }
+    return false;
+}
+
 void feed_begin(struct feed *f, struct server *s, const char *id, const char *options)
 {
     static unsigned number;
@@ -74,6 +85,7 @@ void feed_begin(struct feed *f, struct server *s, const char *id, const char *op
                                                         .err_len = strlen(proc_err(f->worker))},
                                           "the worker to begin"));
     wait_state(s, id, "loading");
+    for (int64_t end = now_ms() + WAIT; !has_opened(f->worker, path) && is_alive(f->worker) && now_ms() < end;) nap(2);
     f->list = fmt("%s", field(s, id, "list"));
 }
 

@@ -89,7 +89,10 @@ static struct fault *open_aside(struct sink *s, const struct stat *old)
     char *directory = dirname(copy);
     struct fault *fault = NULL;
     s->owns_fd = true;
-    s->fd = open(directory, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600);
+    /* Without /proc a nameless file could not be given a name at the end. */
+    bool can_name = access("/proc/self/fd", F_OK) == 0;
+    errno = EOPNOTSUPP;
+    s->fd = can_name ? open(directory, O_TMPFILE | O_WRONLY | O_CLOEXEC, 0600) : -1;
     if (s->fd < 0 && (errno == EOPNOTSUPP || errno == EISDIR || errno == EINVAL)) {
         s->aside = mem_printf("%s/.nwm-XXXXXX", directory);
         s->fd = mkostemp(s->aside, O_CLOEXEC);

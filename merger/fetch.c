@@ -121,7 +121,7 @@ struct fault *fetch_new(struct stream **streams, size_t n, const struct fetch_li
         size_t item = (size_t)largest_item(streams[i]);
         if (item > largest) largest = item;
     }
-    /* The connection's reader holds a whole item before the block does. */
+    /* With -u the merge keeps a copy of the item it wrote last. */
     struct fault *fault = check_memory(limits, floors, largest);
     if (fault) return fault;
 

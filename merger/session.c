@@ -15,7 +15,7 @@
 enum {
     QUOTA = 1000,             /* items a turn: N took 1.09 of the drain's time with it, 1.34 without (measured) */
     FLUSH_EVERY_US = 20000,   /* a merge that waits shows what it has, so often at most */
-    LINK_MEMORY = 512 * 1024, /* read buffer and what the reader holds of a reply that is not whole */
+    LINK_MEMORY = 512 * 1024, /* a read of 256 KB, and requests that wait to be sent */
 };
 
 enum phase { PHASE_MERGING, PHASE_FLUSHING, PHASE_OVER };

@@ -72,7 +72,10 @@ static const char *ask(redisContext **link, const char *socket, const char *form
     if (!*link && !(*link = connect_to(socket))) return fmt("(no server at %s)", socket);
     /* Noted where a leak checker looks: a test's struct server is on its stack, and gone when the check comes. */
     *(redisContext **)harness_keep(sizeof *link) = *link;
+    /* A server that has just closed the connection would end the test by a signal; what tests start must not inherit the ignoring. */
+    void (*was)(int) = signal(SIGPIPE, SIG_IGN);
     redisReply *reply = redisvCommand(*link, format, args);
+    signal(SIGPIPE, was);
     if (!reply) {
         const char *why = fmt("(connection: %s)", (*link)->errstr);
         redisFree(*link);

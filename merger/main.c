@@ -69,6 +69,7 @@ static struct fault *merge_job(struct job *j)
     struct fault *fault = prepare(j);
     if (!fault) fault = session_run(j->session);
     if (!fault) fault = finish(j);
+    fault = stop_explain(fault);
     if (!j->session) return fault;
     struct fault *failed = stats_print(&j->options, j->session, j->order, sink_bytes(j->sink), fault);
     if (!fault) return failed;
@@ -128,7 +129,8 @@ int main(int argc, char **argv)
         options_print_version(PROGRAM_MERGER);
     } else if (!fault) {
         log_init("nwm-merger", j.options.quiet, j.options.verbose);
-        fault = run(&j, &code);
+        stop_at_deadline(j.options.deadline_ms);
+        fault = stop_explain(run(&j, &code));
     }
     bool reader_gone = j.sink && sink_reader_is_gone(j.sink);
     if (fault && !reader_gone) code = report(&j, fault);

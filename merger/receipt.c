@@ -5,15 +5,13 @@
 #include "shared/log.h"
 #include "shared/mem.h"
 
-/* What the datasets' own digests add up to, and for how many there was one to compare with. */
-static struct digest sum_digests(const struct session *s, size_t *unproven)
+enum { NAMED = 20 }; /* so many datasets are named in the line */
+
+/* What the items read add up to. */
+static struct digest sum_digests(const struct session *s)
 {
     struct digest sum = {0, 0};
-    *unproven = 0;
-    for (size_t i = 0; i < session_streams(s); i++) {
-        digest_add(&sum, stream_digest(session_stream(s, i)));
-        *unproven += !stream_spec(session_stream(s, i))->has_digest;
-    }
+    for (size_t i = 0; i < session_streams(s); i++) digest_add(&sum, stream_digest(session_stream(s, i)));
     return sum;
 }
 
@@ -38,15 +36,29 @@ static void print_sources(struct buf *line, const struct options *o, const struc
     if (lists > 0) buf_printf(line, "%s%zu plain list%s", datasets ? " and " : "", lists, lists == 1 ? "" : "s");
 }
 
+/* Those whose manifest holds no digest to compare with, and lists, which have no manifest. */
+static void print_unproven(struct buf *line, const struct session *s)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < session_streams(s); i++) {
+        const struct stream_spec *spec = stream_spec(session_stream(s, i));
+        if (spec->has_digest) continue;
+        if (n < NAMED) buf_printf(line, "%s%s", n ? ", " : " (unproven, without a digest of their own: ", spec->name);
+        n++;
+    }
+    if (n > NAMED) buf_printf(line, " and %zu more", n - NAMED);
+    if (n > 0) buf_printf(line, ")");
+}
+
+/* Digests are of what was read. Where not all of it was written, or not all was read, the line says so. */
 static void print_proof(struct buf *line, const struct options *o, const struct session *s)
 {
-    size_t unproven;
-    struct digest sum = sum_digests(s, &unproven);
+    struct digest sum = sum_digests(s);
     char text[DIGEST_TEXT];
     digest_text(&sum, text);
     if (o->unique) buf_printf(line, ", the first of equal keys of %" PRIu64 " items read", items_read(s));
-    buf_printf(line, ", digest %s", text);
-    if (unproven) buf_printf(line, " (unproven: %zu without a digest of its own)", unproven);
+    buf_printf(line, ", digest %s%s", text, o->unique ? " of those" : "");
+    print_unproven(line, s);
 }
 
 void receipt_print(const struct options *o, const struct roster *r, const struct session *s, const struct order *order)
@@ -60,7 +72,11 @@ void receipt_print(const struct options *o, const struct roster *r, const struct
                items == 1 ? "" : "s");
     print_sources(&line, o, r);
     buf_printf(&line, ", order %s", order_name(order));
-    if (!limited) print_proof(&line, o, s);
+    if (limited) {
+        buf_printf(&line, ", no digest: the rest was not read");
+    } else {
+        print_proof(&line, o, s);
+    }
     buf_printf(&line, ", %.3f s, %.2f M items/s", seconds, seconds > 0 ? (double)items / seconds / 1e6 : 0);
     log_note("%s", buf_text(&line));
     buf_free(&line);

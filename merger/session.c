@@ -1,6 +1,7 @@
 #include "merger/session.h"
 
 #include <event2/event.h>
+#include <poll.h>
 #include <stdlib.h>
 
 #include "merger/fetch.h"
@@ -15,6 +16,7 @@
 enum {
     QUOTA = 1000,             /* items a turn: N took 1.09 of the drain's time with it, 1.34 without (measured) */
     FLUSH_EVERY_US = 20000,   /* a merge that waits shows what it has, so often at most */
+    SETTLE_MS = 500,          /* so long a reader may take for the rest of what was begun */
     LINK_MEMORY = 512 * 1024, /* a read of 256 KB, and requests that wait to be sent */
 };
 
@@ -207,6 +209,18 @@ static struct fault *flush_in_time(struct session *s)
     return NULL;
 }
 
+/* The sink holds whole items, but a pipe may have taken half of one: who is interrupted writes what is there, as far as somebody
+ * reads it. */
+static void settle_output(struct session *s)
+{
+    int64_t until = clock_ms() + SETTLE_MS;
+    for (bool blocked = true; blocked && clock_ms() < until;) {
+        fault_free(sink_pump(s->sink, true, &blocked));
+        struct pollfd ready = {.fd = sink_wait_fd(s->sink), .events = POLLOUT};
+        if (blocked) poll(&ready, 1, (int)(until - clock_ms()));
+    }
+}
+
 static struct fault *turn_merge(struct session *s)
 {
     enum merge_turn what = merge_turn(s->merge, QUOTA);
@@ -223,8 +237,10 @@ static struct fault *turn_merge(struct session *s)
 
 static struct fault *turn(struct session *s)
 {
-    if (stop_signal())
+    if (stop_signal()) {
+        settle_output(s);
         return fault_new(FAULT_INTERRUPTED, "interrupted after %llu items", (unsigned long long)merge_items(s->merge));
+    }
     struct fault *fault = NULL;
     if (s->phase == PHASE_MERGING) {
         fault = turn_merge(s);

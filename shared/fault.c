@@ -83,6 +83,22 @@ struct fault *fault_frame(struct fault *f, const char *format, ...)
     return f;
 }
 
+struct fault *fault_become(struct fault *f, enum fault_kind kind, const char *format, ...)
+{
+    if (!f) return NULL;
+    va_list args;
+    va_start(args, format);
+    char *message = mem_vprintf(format, args); /* which may be made of the old one */
+    va_end(args);
+    free(f->message);
+    free(f->name);
+    f->name = NULL;
+    f->message = message;
+    f->kind = kind;
+    f->code = kinds[kind].code;
+    return f;
+}
+
 struct fault *fault_about(struct fault *f, const char *format, ...)
 {
     if (!f || f->subject) return f;

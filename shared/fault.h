@@ -73,9 +73,11 @@ struct fault *fault_new(enum fault_kind kind, const char *format, ...) PRINTF_LI
  * tricks on a terminal are escaped when printed. */
 struct fault *fault_remote(const char *name, int exit_code, const char *message, const char *traceback);
 
-/* These three return f, so that `return fault_frame(f, …)` reads well; a NULL stays NULL.
+/* These four return f, so that `return fault_frame(f, …)` reads well; a NULL stays NULL.
  * Adds a frame outside those there are: "load dataset demo:2". */
 struct fault *fault_frame(struct fault *f, const char *format, ...) PRINTF_LIKE(2, 3);
+/* Another kind and message for what happened; subject, origin and frames stay. For who knows better than the place where it was found. */
+struct fault *fault_become(struct fault *f, enum fault_kind kind, const char *format, ...) PRINTF_LIKE(3, 4);
 /* Which dataset, server or file it is about ("demo:2"), printed before the name. Set once: a later call is ignored. */
 struct fault *fault_about(struct fault *f, const char *format, ...) PRINTF_LIKE(2, 3);
 /* Where it came from ("worker host-a:4211, run 3, part-2.txt line 18"), printed as the second line. Set once,

@@ -32,8 +32,9 @@ struct options {
     char separator;              /* '\n', or NUL with -z */
     struct endpoint **endpoints; /* at least one; the worker has exactly one */
     size_t endpoint_count;
-    char *prefix;       /* "nwm:" */
-    int64_t timeout_ms; /* 30 s; bound on connecting and on a reply that does not come (both programs) */
+    char *prefix;        /* "nwm:" */
+    int64_t timeout_ms;  /* 30 s; bound on connecting and on a reply that does not come (both programs) */
+    int64_t deadline_ms; /* of the whole run; 0: none */
     bool quiet, verbose;
 
     /* worker */

@@ -134,6 +134,8 @@ const struct option_row option_rows[OPT_COUNT] = {
     [OPT_TIMEOUT] = {"timeout", 0, B, GROUP_REDIS, CONF, "TIME",
         "how long to wait for a connection, or for a reply that does not come (default 30s)",
         take_time, TO(timeout_ms), 1, YEARS},
+    [OPT_DEADLINE] = {"deadline", 0, B, GROUP_REDIS, CONF, "TIME",
+        "how long the whole run may take (default: no bound)", take_time, TO(deadline_ms), 1, YEARS},
 
     [OPT_CONFIG] = {"config", 0, B, GROUP_OTHER, HERE, "FILE",
         "read options from FILE instead of $NWM_CONFIG, ~/.config/nwmerge.conf or /etc/nwmerge.conf",

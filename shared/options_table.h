@@ -68,6 +68,7 @@ enum option_id {
     OPT_CERT_KEY,
     OPT_PREFIX,
     OPT_TIMEOUT,
+    OPT_DEADLINE,
     OPT_CONFIG,
     OPT_QUIET,
     OPT_VERBOSE,

@@ -7,6 +7,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/time.h>
 #include <unistd.h>
 
 static const int caught[] = {SIGINT, SIGTERM, SIGHUP};
@@ -15,17 +16,25 @@ enum { CAUGHT = sizeof caught / sizeof *caught };
 static struct sigaction before[CAUGHT], pipe_before;
 static atomic_int came; /* a lock-free atomic: the handler may run on any thread */
 static int pipe_fds[2] = {-1, -1};
+static struct sigaction alarm_before;
+static int64_t deadline_ms; /* 0: none */
+
+/* What came first stays. */
+static void remember(int number)
+{
+    int saved = errno, none = 0;
+    atomic_compare_exchange_strong(&came, &none, number);
+    ssize_t ignored = write(pipe_fds[1], "", 1);
+    (void)ignored;
+    errno = saved;
+}
 
 /* After the first the default action is back for all of them. */
 static void on_signal(int number)
 {
-    int saved = errno;
     for (int i = 0; i < CAUGHT; i++)
         if (before[i].sa_handler != SIG_IGN) signal(caught[i], SIG_DFL);
-    atomic_store(&came, number);
-    ssize_t ignored = write(pipe_fds[1], "", 1);
-    (void)ignored;
-    errno = saved;
+    remember(number);
 }
 
 /* What was ignored at the start stays so: nohup, and the background jobs of a shell without job control. */
@@ -50,8 +59,35 @@ void stop_install(void)
     sigaction(SIGPIPE, &ignore, &pipe_before);
 }
 
+/* One process, one timer: it does not pass on to commands, and the clock behind it never jumps. */
+void stop_at_deadline(int64_t ms)
+{
+    if (ms == 0) return;
+    struct sigaction action = {.sa_handler = remember};
+    sigemptyset(&action.sa_mask);
+    sigaction(SIGALRM, &action, &alarm_before);
+    sigset_t only;
+    sigemptyset(&only);
+    sigaddset(&only, SIGALRM);
+    pthread_sigmask(SIG_UNBLOCK, &only, NULL);
+    const struct itimerval timer = {.it_value = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000}};
+    deadline_ms = ms;
+    setitimer(ITIMER_REAL, &timer, NULL);
+}
+
+struct fault *stop_explain(struct fault *f)
+{
+    static const char said[] = "interrupted ";
+    if (!f || !fault_is(f, FAULT_INTERRUPTED) || stop_signal() != SIGALRM) return f;
+    const char *message = fault_message(f);
+    bool goes_on = strncmp(message, said, strlen(said)) == 0;
+    return fault_become(f, FAULT_TIMEOUT, "the deadline of %g s (--deadline) passed%s%s", (double)deadline_ms / 1000,
+                        goes_on ? " " : ": ", goes_on ? message + strlen(said) : message);
+}
+
 void stop_forget(void)
 {
+    if (deadline_ms > 0) sigaction(SIGALRM, &alarm_before, NULL);
     for (int i = 0; i < CAUGHT; i++) sigaction(caught[i], &before[i], NULL);
     sigaction(SIGPIPE, &pipe_before, NULL);
 }

@@ -220,14 +220,17 @@ static void farewell(struct work *w, const struct fault *why)
     if (left) conn_close(left);
 }
 
-/* A signal can end any wait, and each says so in its own way; here is what people need to know. */
+/* A signal or the deadline can end any wait, and each says so in its own way; here is what people need to know. */
 static struct fault *explain(const struct work *w, struct fault *f)
 {
     int number = stop_signal();
-    if (number == 0 || !fault_is(f, FAULT_INTERRUPTED)) return f;
+    if (!f || number == 0 || !fault_is(f, FAULT_INTERRUPTED)) return f;
+    uint64_t items = checker_so_far(w->checker)->items;
     fault_free(f);
+    if (number == SIGALRM)
+        return stop_explain(fault_new(FAULT_INTERRUPTED, "interrupted after %" PRIu64 " items", items));
     return fault_new(FAULT_INTERRUPTED, "ended by signal %d (%s) after %" PRIu64 " items", number, strsignal(number),
-                     checker_so_far(w->checker)->items);
+                     items);
 }
 
 static struct fault *load(struct work *w)
@@ -289,7 +292,7 @@ static struct fault *run(const struct options *o)
         return f;
     }
     struct fault *f = work_init(&w, o);
-    if (!f) f = o->check ? check(&w) : load(&w);
+    if (!f) f = o->check ? explain(&w, check(&w)) : load(&w);
     if (f && w.subject) fault_about(f, "%s", w.subject);
     work_fini(&w);
     return f;
@@ -328,7 +331,8 @@ int main(int argc, char **argv)
         options_print_version(PROGRAM_WORKER);
     } else if (!f) {
         log_init("nwm-worker", o.quiet, o.verbose);
-        f = run(&o);
+        stop_at_deadline(o.deadline_ms);
+        f = stop_explain(run(&o));
     }
     if (!f) f = flush_output();
     options_free(&o);

@@ -218,3 +218,53 @@ Test(stop, a_command_gets_the_signals_back)
     assert_died_of(in_child(forget), SIGPIPE);
     assert_died_of(in_child(forget_and_terminate), SIGTERM);
 }
+
+/* ---- the deadline */
+
+static void wait_for_stop(void)
+{
+    struct pollfd p = {.fd = stop_fd(), .events = POLLIN};
+    while (poll(&p, 1, DEADLINE_MS) < 0 && errno == EINTR) continue;
+}
+
+static void deadline(void)
+{
+    stop_install();
+    stop_at_deadline(20);
+    wait_for_stop();
+    child_assert(stop_signal() == SIGALRM);
+    raise(SIGTERM); /* comes too late to be the reason, and kills nobody yet */
+    child_assert(stop_signal() == SIGALRM);
+    struct fault *f = fault_frame(fault_new(FAULT_INTERRUPTED, "interrupted after 7 items"), "merge");
+    f = stop_explain(f);
+    child_assert(fault_is(f, FAULT_TIMEOUT) && fault_exit(f) == EXIT_TIMEOUT);
+    child_assert(strcmp(fault_message(f), "the deadline of 0.02 s (--deadline) passed after 7 items") == 0);
+    char *frames = fault_traceback(f);
+    child_assert(strcmp(frames, "merge") == 0);
+    struct fault *other = fault_new(FAULT_DENIED, "no");
+    child_assert(stop_explain(other) == other && fault_is(other, FAULT_DENIED));
+    child_assert(stop_explain(NULL) == NULL);
+}
+
+Test(stop, the_deadline_is_a_signal_and_its_fault_a_timeout) { assert_done(in_child(deadline)); }
+
+static void no_deadline(void)
+{
+    stop_install();
+    stop_at_deadline(0);
+    raise(SIGTERM);
+    struct fault *f = stop_explain(fault_new(FAULT_INTERRUPTED, "interrupted"));
+    child_assert(stop_signal() == SIGTERM && fault_is(f, FAULT_INTERRUPTED));
+}
+
+Test(stop, a_signal_is_no_deadline) { assert_done(in_child(no_deadline)); }
+
+static void deadline_forgotten(void)
+{
+    stop_install();
+    stop_at_deadline(1000000);
+    stop_forget();
+    raise(SIGALRM);
+}
+
+Test(stop, a_command_gets_its_alarm_back) { assert_died_of(in_child(deadline_forgotten), SIGALRM); }

@@ -17,6 +17,7 @@
 #include <stdlib.h>
 
 #include "merger/closing.h"
+#include "merger/proof.h"
 #include "merger/receipt.h"
 #include "merger/roster.h"
 #include "merger/session.h"
@@ -77,6 +78,15 @@ static struct fault *merge_job(struct job *j)
     return fault;
 }
 
+/* --check: the manifests are asked, the lists are not. */
+static struct fault *check_file(struct job *j)
+{
+    struct fault *fault = roster_open(&j->options, &j->roster);
+    if (!fault) fault = roster_wait(j->roster);
+    if (!fault) fault = roster_order(j->roster, &j->order);
+    return fault ? fault : proof_check(&j->options, j->roster, j->order);
+}
+
 static void free_job(struct job *j)
 {
     session_free(j->session);
@@ -103,6 +113,7 @@ static struct fault *run(struct job *j, int *code)
     *code = EXIT_DONE;
     if (o->jobs) return status_print_jobs(o);
     if (o->status) return status_print(o, code);
+    if (o->check_file) return check_file(j);
     return merge_job(j);
 }
 

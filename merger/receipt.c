@@ -22,8 +22,7 @@ static uint64_t items_read(const struct session *s)
     return items;
 }
 
-/* "8 of 8 datasets of job demo" where the number was asked for, "8 datasets of job demo, as found" where it was not. */
-static void print_sources(struct buf *line, const struct options *o, const struct roster *r)
+void receipt_sources(struct buf *line, const struct options *o, const struct roster *r)
 {
     size_t n = roster_size(r), lists = 0;
     for (size_t i = 0; i < n; i++) lists += roster_member(r, i)->is_plain;
@@ -70,7 +69,7 @@ void receipt_print(const struct options *o, const struct roster *r, const struct
     struct buf line = {0};
     buf_printf(&line, "%s: %" PRIu64 " item%s from ", limited ? "stopped at --limit" : "complete", items,
                items == 1 ? "" : "s");
-    print_sources(&line, o, r);
+    receipt_sources(&line, o, r);
     buf_printf(&line, ", order %s", order_name(order));
     if (limited) {
         buf_printf(&line, ", no digest: the rest was not read");

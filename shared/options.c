@@ -255,6 +255,7 @@ void options_free(struct options *o)
     free(o->id);
     free(o->file);
     free(o->output);
+    free(o->check_file);
     free(o->stats_file);
     *o = (struct options){0};
 }

@@ -57,7 +57,8 @@ struct options {
     int64_t wait_ms; /* 30 s, 0 = do not wait, FOREVER */
     char **lists;
     size_t list_count;
-    char *output; /* NULL: standard output */
+    char *output;     /* NULL: standard output */
+    char *check_file; /* NULL: merge */
     bool unique, tag, verify, status, jobs, progress;
     bool has_limit;
     uint64_t limit;

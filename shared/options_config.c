@@ -99,7 +99,7 @@ static unsigned section_programs(const char *section)
 
 static const struct option_row *find_row(struct reading *r, unsigned programs, const char *name)
 {
-    const struct option_row *row = option_named(name);
+    const struct option_row *row = option_named(name, PROGRAM_BOTH);
     if (!row) {
         char *shown = mem_quote(name, strlen(name));
         refuse(r, r->number, "there is no option %s", shown);

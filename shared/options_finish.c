@@ -13,15 +13,28 @@
 
 /* Counts only what the command line says: a config file may well hold a --ttl that --check has no use for. */
 static const enum option_id conflicts[][2] = {
-    {OPT_CHECK, OPT_DROP},    {OPT_CHECK, OPT_TTL},   {OPT_CHECK, OPT_KEEP},    {OPT_CHECK, OPT_LEASE},
-    {OPT_DROP, OPT_EXAMPLE},  {OPT_DROP, OPT_SORT},   {OPT_DROP, OPT_TTL},      {OPT_DROP, OPT_FROM_COMMAND},
-    {OPT_DROP, OPT_KEEP},     {OPT_DROP, OPT_LEASE},  {OPT_DROP, OPT_ZERO},     {OPT_EXAMPLE, OPT_SORT},
-    {OPT_EXAMPLE, OPT_ZERO},  {OPT_ALL, OPT_ID},      {OPT_VERIFY, OPT_STATUS}, {OPT_EXAMPLE, OPT_FROM_COMMAND},
-    {OPT_VERIFY, OPT_JOBS},   {OPT_STATUS, OPT_JOBS}, {OPT_STATUS, OPT_OUTPUT}, {OPT_STATUS, OPT_UNIQUE},
-    {OPT_STATUS, OPT_LIMIT},  {OPT_STATUS, OPT_TAG},  {OPT_STATUS, OPT_STATS},  {OPT_STATUS, OPT_LIST},
-    {OPT_JOBS, OPT_OUTPUT},   {OPT_JOBS, OPT_UNIQUE}, {OPT_JOBS, OPT_LIMIT},    {OPT_JOBS, OPT_TAG},
-    {OPT_JOBS, OPT_STATS},    {OPT_JOBS, OPT_LIST},   {OPT_JOBS, OPT_WORKERS},  {OPT_JOBS, OPT_SINCE},
-    {OPT_QUIET, OPT_VERBOSE},
+    {OPT_CHECK, OPT_DROP},        {OPT_CHECK, OPT_TTL},
+    {OPT_CHECK, OPT_KEEP},        {OPT_CHECK, OPT_LEASE},
+    {OPT_DROP, OPT_EXAMPLE},      {OPT_DROP, OPT_SORT},
+    {OPT_DROP, OPT_TTL},          {OPT_DROP, OPT_FROM_COMMAND},
+    {OPT_DROP, OPT_KEEP},         {OPT_DROP, OPT_LEASE},
+    {OPT_DROP, OPT_ZERO},         {OPT_EXAMPLE, OPT_SORT},
+    {OPT_EXAMPLE, OPT_ZERO},      {OPT_ALL, OPT_ID},
+    {OPT_VERIFY, OPT_STATUS},     {OPT_EXAMPLE, OPT_FROM_COMMAND},
+    {OPT_VERIFY, OPT_JOBS},       {OPT_STATUS, OPT_JOBS},
+    {OPT_STATUS, OPT_OUTPUT},     {OPT_STATUS, OPT_UNIQUE},
+    {OPT_STATUS, OPT_LIMIT},      {OPT_STATUS, OPT_TAG},
+    {OPT_STATUS, OPT_STATS},      {OPT_STATUS, OPT_LIST},
+    {OPT_JOBS, OPT_OUTPUT},       {OPT_JOBS, OPT_UNIQUE},
+    {OPT_JOBS, OPT_LIMIT},        {OPT_JOBS, OPT_TAG},
+    {OPT_JOBS, OPT_STATS},        {OPT_JOBS, OPT_LIST},
+    {OPT_JOBS, OPT_WORKERS},      {OPT_JOBS, OPT_SINCE},
+    {OPT_QUIET, OPT_VERBOSE},     {OPT_CHECK_FILE, OPT_OUTPUT},
+    {OPT_CHECK_FILE, OPT_UNIQUE}, {OPT_CHECK_FILE, OPT_LIMIT},
+    {OPT_CHECK_FILE, OPT_TAG},    {OPT_CHECK_FILE, OPT_VERIFY},
+    {OPT_CHECK_FILE, OPT_LIST},   {OPT_CHECK_FILE, OPT_STATUS},
+    {OPT_CHECK_FILE, OPT_JOBS},   {OPT_CHECK_FILE, OPT_STATS},
+    {OPT_CHECK_FILE, OPT_BATCH},
 };
 
 static const enum option_id needs[][2] = {{OPT_ALL, OPT_DROP}, {OPT_FORCE, OPT_DROP}};
@@ -162,6 +175,8 @@ static struct fault *finish_merger(struct intake *in, char **words, size_t count
                          count == 1 ? " is" : "s are");
     /* One of the config file is about the whole job. */
     if (count > 0 && !intake_is_asked(in, OPT_WORKERS)) o->workers = 0;
+    /* Lists of the config file have nothing to prove anything by. */
+    while (o->check_file && o->list_count > 0) free(o->lists[--o->list_count]);
     if (intake_is_asked(in, OPT_STATS_FILE) && o->stats == STATS_NONE)
         return fault_new(FAULT_USAGE, "--stats-file needs --stats text or --stats json");
     return NULL;

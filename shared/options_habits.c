@@ -30,7 +30,8 @@ static const struct habit habits[] = {
     {'S', "buffer-size", PROGRAM_BOTH, "sort's -S is nwm-merger's --memory SIZE"},
     {'T', "temporary-directory", PROGRAM_BOTH, "there are no temporary files: the merge streams"},
     {'C', NULL, PROGRAM_BOTH, "the order is always checked; nwm-worker --check FILE checks a file and loads nothing"},
-    {'c', NULL, PROGRAM_MERGER, "the order is always checked; nwm-worker --check FILE checks a file and loads nothing"},
+    {'c', NULL, PROGRAM_MERGER,
+     "the order is always checked; --check FILE proves a merged file, nwm-worker --check FILE checks one to be loaded"},
     {'u', NULL, PROGRAM_WORKER, "redis-cli's -u is -U here; sort's -u is nwm-merger's"},
     {'o', NULL, PROGRAM_WORKER, "a worker writes into Redis; nwm-merger has -o"},
     {0, "parallel", PROGRAM_BOTH, "one thread merges faster than one Redis serves"},
@@ -57,7 +58,7 @@ static const char *find_habit(enum program program, char letter, const char *nam
 
 static bool is_of_other(enum program program, char letter, const char *name)
 {
-    const struct option_row *row = letter ? option_lettered(letter, PROGRAM_BOTH) : option_named(name);
+    const struct option_row *row = letter ? option_lettered(letter, PROGRAM_BOTH) : option_named(name, PROGRAM_BOTH);
     return row && !(row->programs & program);
 }
 

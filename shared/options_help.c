@@ -36,6 +36,7 @@ static const char *const usage[] = {
         "       nwm-worker --drop [-j JOB] {-i ID | --all} [--force]\n",
     [PROGRAM_MERGER] = "nwm-merger merges the sorted datasets of a job into one sorted stream, on standard output.\n\n"
                        "Usage: nwm-merger [options] [ID…]            the job's datasets, or just those, in that order\n"
+                       "       nwm-merger --check FILE [-j JOB] [ID…]    is FILE what they merge to?\n"
                        "       nwm-merger --status [-j JOB]\n"
                        "       nwm-merger --jobs\n",
 };

@@ -70,6 +70,9 @@ const struct option_row option_rows[OPT_COUNT] = {
     [OPT_VERIFY] = {"verify", 0, M, GROUP_LOOKING, CONF, NULL,
         "also fetch every dataset whole, sort it locally, and compare (holds all data in memory)",
         take_flag, TO(verify), 0, 0},
+    [OPT_CHECK_FILE] = {"check", 0, M, GROUP_LOOKING, HERE, "FILE",
+        "merge nothing: prove that FILE (or -) is what these datasets merge to, by count, order and digest",
+        take_text, TO(check_file), 0, 0},
     [OPT_STATUS] = {"status", 0, M, GROUP_LOOKING, HERE, NULL,
         "a table of the job's datasets; exit 0: all ready, 4: something failed, 6: still loading",
         take_flag, TO(status), 0, 0},
@@ -148,10 +151,10 @@ const struct option_row option_rows[OPT_COUNT] = {
 };
 /* clang-format on */
 
-const struct option_row *option_named(const char *name)
+const struct option_row *option_named(const char *name, unsigned programs)
 {
     for (size_t i = 0; i < OPT_COUNT; i++)
-        if (strcmp(option_rows[i].name, name) == 0) return &option_rows[i];
+        if (strcmp(option_rows[i].name, name) == 0 && option_rows[i].programs & programs) return &option_rows[i];
     return NULL;
 }
 

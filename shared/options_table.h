@@ -35,6 +35,7 @@ enum option_id {
     OPT_LIMIT,
     OPT_TAG,
     OPT_VERIFY,
+    OPT_CHECK_FILE,
     OPT_STATUS,
     OPT_JOBS,
     OPT_STATS,
@@ -111,8 +112,8 @@ struct option_row {
 
 extern const struct option_row option_rows[OPT_COUNT];
 
-/* The row of that long name, or NULL. */
-const struct option_row *option_named(const char *name);
+/* The row of that long name for that program, or NULL. One name may mean another thing in the other program. */
+const struct option_row *option_named(const char *name, unsigned programs);
 /* The row of that letter for that program, or NULL. */
 const struct option_row *option_lettered(char letter, unsigned programs);
 static inline enum option_id option_id(const struct option_row *row) { return (enum option_id)(row - option_rows); }

@@ -10,7 +10,7 @@
 #include <stdint.h>
 
 #include "shared/fault.h"
-#include "worker/pulse.h"
+#include "shared/pulse.h"
 
 struct command;
 

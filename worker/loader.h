@@ -15,9 +15,9 @@
 #include "shared/conn.h"
 #include "shared/fault.h"
 #include "shared/mem.h"
+#include "shared/pulse.h"
 #include "shared/script.h"
 #include "worker/checker.h"
-#include "worker/pulse.h"
 
 struct loader;
 

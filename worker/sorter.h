@@ -12,7 +12,7 @@
 #include "shared/fault.h"
 #include "shared/mem.h"
 #include "shared/order.h"
-#include "worker/pulse.h"
+#include "shared/pulse.h"
 
 struct sorter;
 

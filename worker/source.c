@@ -9,8 +9,8 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "shared/reader.h"
 #include "worker/command.h"
-#include "worker/reader.h"
 #include "worker/sorter.h"
 
 /* The numbers of --example: first, first + step, …; each is written into one of two texts in turn. */
@@ -88,17 +88,9 @@ void source_set_pulse(struct source *s, struct pulse p)
     if (s->reader) reader_set_pulse(s->reader, p);
 }
 
-/* A FIFO is opened without waiting for its writer, so that a signal ends the wait as well (reader.c polls). */
 static struct fault *open_file(const struct source *s, int *fd)
 {
-    *fd = STDIN_FILENO;
-    if (is_file(s->options)) *fd = open(s->options->file, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
-    struct stat st;
-    if (*fd < 0 || fstat(*fd, &st) != 0)
-        return fault_new(FAULT_NO_INPUT, "cannot open %s: %s", s->name, strerror(errno));
-    if (!S_ISDIR(st.st_mode)) return NULL;
-    if (*fd > 0) close(*fd);
-    return fault_new(FAULT_NO_INPUT, "cannot read %s: it is a directory", s->name);
+    return reader_open(is_file(s->options) ? s->options->file : NULL, s->name, fd);
 }
 
 /* What is left of a regular file from where its descriptor stands. */

@@ -11,7 +11,7 @@
 #include "shared/fault.h"
 #include "shared/mem.h"
 #include "shared/options.h"
-#include "worker/pulse.h"
+#include "shared/pulse.h"
 
 struct source;
 

@@ -51,10 +51,10 @@ static void help_names_all(const struct program_files *p)
     for (size_t i = 0; i < OPT_COUNT; i++) {
         const struct option_row *row = &option_rows[i];
         bool is_named = has_word(r.out, fmt("--%s", row->name));
-        bool belongs = (row->programs & p->program) != 0;
+        bool belongs = option_named(row->name, p->program) != NULL;
         cr_expect_eq(is_named, belongs, "%s --help: --%s %s", p->name, row->name,
                      belongs ? "is missing" : "is not its");
-        if (belongs && row->letter)
+        if (row->programs & p->program && row->letter)
             cr_expect(has_word(r.out, fmt("-%c", row->letter)), "%s --help: -%c is missing", p->name, row->letter);
     }
 }
@@ -83,10 +83,10 @@ static void manual_explains_all(const struct program_files *p)
     char *page = content(p->manual);
     for (size_t i = 0; i < OPT_COUNT; i++) {
         const struct option_row *row = &option_rows[i];
-        bool belongs = (row->programs & p->program) != 0;
+        bool belongs = option_named(row->name, p->program) != NULL;
         bool is_named = manual_has(page, fmt("-%s", row->name));
         cr_expect_eq(is_named, belongs, "%s: --%s %s", p->manual, row->name, belongs ? "is missing" : "is not its");
-        if (belongs && row->letter)
+        if (row->programs & p->program && row->letter)
             cr_expect(manual_has(page, fmt("%c", row->letter)), "%s: -%c is missing", p->manual, row->letter);
     }
 }
@@ -97,8 +97,8 @@ static void manual_invents_none(const struct program_files *p)
     for (const char *at = content(p->manual); (at = strstr(at, "Fl -")); at++) {
         size_t len = strspn(at + 4, "abcdefghijklmnopqrstuvwxyz-");
         if (len == 0) continue; /* Fl - is the -- in front of a command */
-        const struct option_row *row = option_named(fmt("%.*s", (int)len, at + 4));
-        cr_expect(row && row->programs & p->program, "%s: there is no --%.*s", p->manual, (int)len, at + 4);
+        const struct option_row *row = option_named(fmt("%.*s", (int)len, at + 4), p->program);
+        cr_expect(row, "%s: there is no --%.*s", p->manual, (int)len, at + 4);
     }
 }
 
@@ -180,7 +180,7 @@ Test(config, invents_nothing)
     const char *at = content(config_file);
     size_t n = 0;
     for (struct setting s = {.section = ""}; next_setting(&at, &s); n++)
-        cr_expect_not_null(option_named(s.name), "nwmerge.conf: there is no setting %s", s.name);
+        cr_expect_not_null(option_named(s.name, PROGRAM_BOTH), "nwmerge.conf: there is no setting %s", s.name);
     cr_assert_gt(n, 30);
 }
 

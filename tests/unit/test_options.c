@@ -532,7 +532,7 @@ Test(options, the_table_is_sound)
     for (size_t i = 0; i < OPT_COUNT; i++) {
         const struct option_row *row = &option_rows[i];
         cr_assert(row->name && row->help && row->take && row->programs, "%zu", i);
-        cr_assert_eq(option_named(row->name), row, "%s is there twice", row->name);
+        cr_assert_eq(option_named(row->name, row->programs), row, "%s is there twice", row->name);
         if (row->letter)
             cr_assert_eq(option_lettered(row->letter, row->programs), row, "-%c is there twice", row->letter);
     }

@@ -1,6 +1,7 @@
-#include "worker/reader.h"
+#include "shared/reader.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <inttypes.h>
 #include <poll.h>
 #include <stdlib.h>
@@ -31,7 +32,19 @@ struct reader {
     size_t scanned; /* no separator between at and here */
     size_t filled;
     uint64_t items, bytes;
+    size_t longest; /* an item may be */
 };
+
+/* A FIFO is opened without waiting for its writer, so that a signal ends the wait as well. */
+struct fault *reader_open(const char *path, const char *name, int *fd)
+{
+    *fd = path ? open(path, O_RDONLY | O_NONBLOCK | O_NOCTTY | O_CLOEXEC) : STDIN_FILENO;
+    struct stat st;
+    if (*fd < 0 || fstat(*fd, &st) != 0) return fault_new(FAULT_NO_INPUT, "cannot open %s: %s", name, strerror(errno));
+    if (!S_ISDIR(st.st_mode)) return NULL;
+    if (*fd > 0) close(*fd);
+    return fault_new(FAULT_NO_INPUT, "cannot read %s: it is a directory", name);
+}
 
 struct reader *reader_new(int fd, const char *name, char separator)
 {
@@ -39,6 +52,7 @@ struct reader *reader_new(int fd, const char *name, char separator)
     r->fd = fd;
     r->name = mem_strdup(name);
     r->separator = separator;
+    r->longest = ITEM_MAX;
     struct stat st;
     r->may_block = fstat(fd, &st) != 0 || !S_ISREG(st.st_mode);
     for (int i = 0; i < 2; i++) r->blocks[i] = (struct block){mem_alloc(BLOCK_SIZE), BLOCK_SIZE};
@@ -56,6 +70,7 @@ void reader_free(struct reader *r)
 }
 
 void reader_set_pulse(struct reader *r, struct pulse p) { r->pulse = p; }
+void reader_set_longest(struct reader *r, size_t longest) { r->longest = longest < ITEM_MAX ? longest : ITEM_MAX; }
 uint64_t reader_items(const struct reader *r) { return r->items; }
 uint64_t reader_bytes(const struct reader *r) { return r->bytes; }
 
@@ -117,9 +132,13 @@ static void turn(struct reader *r)
 
 static struct fault *check_length(const struct reader *r, size_t len)
 {
-    if (len <= ITEM_MAX) return NULL;
+    if (len <= r->longest) return NULL;
+    const char *what = r->separator == '\n' ? "line" : "item";
+    if (r->longest < ITEM_MAX)
+        return fault_new(FAULT_BAD_ITEM, "%s %" PRIu64 " of %s is longer than %zu bytes", what, r->items + 1, r->name,
+                         r->longest);
     return fault_new(FAULT_BAD_ITEM, "%s %" PRIu64 " of %s is longer than 512 MB, the most Redis takes for one item",
-                     r->separator == '\n' ? "line" : "item", r->items + 1, r->name);
+                     what, r->items + 1, r->name);
 }
 
 /* More of the item that has begun. */

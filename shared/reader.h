@@ -16,17 +16,22 @@
 
 #include "shared/fault.h"
 #include "shared/mem.h"
-#include "worker/pulse.h"
+#include "shared/pulse.h"
 
 /* Redis takes no item larger than this, whatever its configuration. */
 #define ITEM_MAX ((size_t)512 << 20)
 
 struct reader;
 
+/* Opens a file to be read, without waiting for the writer of a FIFO. path NULL: standard input. name: for messages. NoInput, for a
+ * directory too. */
+struct fault *reader_open(const char *path, const char *name, int *fd) MUST_CHECK;
 /* Takes over fd (closed by reader_free, unless it is 0). name: for messages, copied. */
 struct reader *reader_new(int fd, const char *name, char separator);
 void reader_free(struct reader *r);
 void reader_set_pulse(struct reader *r, struct pulse p);
+/* Items longer than this are BadItem, found before they are in memory; 512 MB unless said otherwise. */
+void reader_set_longest(struct reader *r, size_t longest);
 
 /* The next item, without its separator; *end when there is none any more. The last one needs no separator. Valid until
  * the call after the next. BadItem for one over ITEM_MAX, NoInput when reading fails, Interrupted. */

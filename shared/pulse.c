@@ -1,4 +1,4 @@
-#include "worker/pulse.h"
+#include "shared/pulse.h"
 
 #include <string.h>
 

@@ -111,8 +111,9 @@ MANUALS  := $(wildcard worker/nwm-worker.1 merger/nwm-merger.1)
 UNIT_TESTS   := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/unit/test_*.c))
 SYSTEM_TESTS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/system/test_*.c))
 SYSTEM_TOOLS := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/system/tool_*.c))
+SYSTEM_SHIMS := $(patsubst %.c,$(BUILD)/%.so,$(wildcard tests/system/shim_*.c))
 UNIT_HELPERS   := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
-SYSTEM_HELPERS := $(filter-out tests/system/test_% tests/system/tool_%,$(wildcard tests/system/*.c))
+SYSTEM_HELPERS := $(filter-out tests/system/test_% tests/system/tool_% tests/system/shim_%,$(wildcard tests/system/*.c))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c)) $(patsubst %.cc,$(BUILD)/%,$(wildcard tests/bench/*.cc))
 FUZZ  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
 SCRIPTS := $(wildcard config/setup config/demo tests/run tests/fuzz/run tests/bench/run tests/system/faults tests/system/chaos .ci/run)
@@ -210,8 +211,14 @@ $(BUILD)/tests/bench/%: tests/bench/%.cc $(ARCHIVES)
 	@mkdir -p $(@D)
 	$(Q)$(CXX) $(NWM_CPPFLAGS) $(CPPFLAGS) $(CXXFLAGS) $(NWM_LDFLAGS) $(LDFLAGS) -fPIE $(SHARED_CFLAGS) -o $@ $^ $(SHARED_LIBS) $(LDLIBS)
 
+# What tests put between a program and the C library (LD_PRELOAD); without sanitizers, which must come first.
+$(SYSTEM_SHIMS): $(BUILD)/tests/%.so: tests/%.c $(BUILD)/flags
+	$(call say,LINK,$@)
+	@mkdir -p $(@D)
+	$(Q)$(CC) $(NWM_CPPFLAGS) $(CPPFLAGS) -std=c11 -O1 -fPIC -shared $(NWM_WARNINGS) -o $@ $<
+
 # All test programs, without running them.
-tests: all $(UNIT_TESTS) $(SYSTEM_TESTS) $(SYSTEM_TOOLS)
+tests: all $(UNIT_TESTS) $(SYSTEM_TESTS) $(SYSTEM_TOOLS) $(SYSTEM_SHIMS)
 
 setup:
 	@config/setup build demo test
@@ -239,11 +246,11 @@ bench:
 bench-programs: $(BENCH)
 
 faults: setup
-	$(submake) all $(SYSTEM_TOOLS)
+	$(submake) all $(SYSTEM_TOOLS) $(SYSTEM_SHIMS)
 	$(call script,tests/system/faults)
 
 chaos: setup
-	$(submake) all $(SYSTEM_TOOLS)
+	$(submake) all $(SYSTEM_TOOLS) $(SYSTEM_SHIMS)
 	$(call script,tests/system/chaos)
 
 # Everything is compiled once more, by clang, with coverage for the fuzzer.

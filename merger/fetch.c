@@ -238,7 +238,8 @@ static uint64_t next_request(const struct fetch *f, const struct lane *lane)
     uint64_t left = stream_unasked(s);
     uint64_t asked = stream_spec(s)->items - left;
     if (f->limits.has_item_limit) {
-        uint64_t useful = f->limits.item_limit > asked ? f->limits.item_limit - asked : 0;
+        uint64_t of_it = asked - stream_spec(s)->from.items;
+        uint64_t useful = f->limits.item_limit > of_it ? f->limits.item_limit - of_it : 0;
         if (left > useful) left = useful;
     }
     if (left == 0) return 0;

@@ -6,7 +6,7 @@
  *   options    what is asked for
  *   roster     which datasets take part; wait until all are ready
  *   order      adopt the one they are sealed with
- *   sink       open the output, before anything is read
+ *   sink       open the output, before anything is read (with --resume: first of all, and continue it)
  *   verify     with --verify: fetch and sort everything by the plain way first
  *   session    streams → heap → merge → sink, on one event loop
  *   the end    are all lists still as they were? then the output is finished and the receipt printed
@@ -19,6 +19,7 @@
 #include "merger/closing.h"
 #include "merger/proof.h"
 #include "merger/receipt.h"
+#include "merger/resume.h"
 #include "merger/roster.h"
 #include "merger/session.h"
 #include "merger/sink.h"
@@ -36,20 +37,35 @@ struct job {
     struct roster *roster;
     struct order *order;
     struct sink *sink;
+    struct resume *resume; /* with --resume */
+    bool settled;          /* an earlier process had done it all */
     struct verify *verify;
     struct session *session;
 };
 
+/* With --resume the output is opened first: it is locked before anything is waited for, and may hold the result already. */
+static struct fault *open_roster(struct job *j)
+{
+    const struct options *o = &j->options;
+    struct fault *fault = o->resume ? resume_open(o, &j->sink, &j->resume) : NULL;
+    if (fault) return fault;
+    fault = roster_open(o, &j->roster);
+    return j->resume ? resume_settle(j->resume, j->roster, fault, &j->settled) : fault;
+}
+
 static struct fault *prepare(struct job *j)
 {
     const struct options *o = &j->options;
-    struct fault *fault = roster_open(o, &j->roster);
-    if (!fault) fault = roster_wait(j->roster);
+    struct fault *fault = open_roster(j);
+    if (fault || j->settled) return fault;
+    fault = roster_wait(j->roster);
     if (!fault) fault = roster_order(j->roster, &j->order);
-    if (!fault) fault = sink_open(o->output, o->timeout_ms, &j->sink);
+    if (!fault && j->resume) fault = resume_begin(j->resume, j->roster, j->order);
+    if (!fault && !j->resume) fault = sink_open(o->output, o->timeout_ms, &j->sink);
     if (!fault && o->verify) fault = verify_new(o, j->roster, j->order, &j->verify);
     if (fault) return fault;
-    return session_new(o, j->roster, j->order, j->sink, o->verify ? verify_observe : NULL, j->verify, &j->session);
+    return session_new(o, j->roster, j->order, j->sink, j->resume, o->verify ? verify_observe : NULL, j->verify,
+                       &j->session);
 }
 
 /* A merge that stopped at its limit has not read to the end of anything, so there is nothing to prove about ends. */
@@ -58,7 +74,9 @@ static struct fault *finish(struct job *j)
     struct fault *fault = NULL;
     if (!merge_is_limited(session_merge(j->session))) fault = closing_check(j->roster);
     if (!fault && j->verify) fault = verify_result(j->verify);
+    if (!fault && j->resume) fault = resume_complete(j->resume, session_merge(j->session));
     if (!fault) fault = sink_finish(j->sink);
+    if (!fault && j->resume) fault = resume_remove(j->resume);
     if (fault) return fault;
     if (j->verify && !j->options.quiet) fputs("local == remote: true\n", stderr);
     receipt_print(&j->options, j->roster, j->session, j->order);
@@ -68,6 +86,7 @@ static struct fault *finish(struct job *j)
 static struct fault *merge_job(struct job *j)
 {
     struct fault *fault = prepare(j);
+    if (!fault && j->settled) return NULL;
     if (!fault) fault = session_run(j->session);
     if (!fault) fault = finish(j);
     fault = stop_explain(fault);
@@ -91,6 +110,7 @@ static void free_job(struct job *j)
 {
     session_free(j->session);
     verify_free(j->verify);
+    resume_free(j->resume);
     sink_close(j->sink);
     order_free(j->order);
     roster_free(j->roster);
@@ -101,6 +121,7 @@ static void free_job(struct job *j)
 static int report(const struct job *j, const struct fault *fault)
 {
     log_fault(fault);
+    if (j->resume) resume_tell(j->resume, fault);
     if (j->roster) roster_print_faults(j->roster);
     for (size_t i = 0; j->session && i < session_streams(j->session); i++)
         if (stream_fault(session_stream(j->session, i))) log_fault(stream_fault(session_stream(j->session, i)));

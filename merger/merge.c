@@ -57,6 +57,15 @@ static bool items_tie(void *context, uint32_t a, uint32_t b)
     return c != 0 ? c < 0 : a < b;
 }
 
+/* -u: what the next items are compared with. */
+static void remember_last(struct merge *m, const char *item, size_t len, uint64_t norm)
+{
+    m->last.len = 0;
+    buf_append(&m->last, item, len);
+    m->last_norm = norm;
+    m->has_last = true;
+}
+
 struct merge *merge_new(struct stream **streams, size_t n, struct fetch *fetch, struct sink *sink,
                         const struct merge_options *options)
 {
@@ -68,6 +77,10 @@ struct merge *merge_new(struct stream **streams, size_t n, struct fetch *fetch, 
     m->sink = sink;
     m->fronts = mem_zalloc((n + 1) * sizeof *m->fronts);
     for (size_t i = 0; i < n; i++) m->total += stream_spec(streams[i])->items;
+    m->items = options->past.items;
+    m->walked = options->past.walked;
+    struct bytes last = options->past.last;
+    if (last.data) remember_last(m, last.data, last.len, order_norm(options->order, last.data, last.len, 0));
     m->heap = heap_new(n, items_tie, m);
     keys_init(&m->keys, options->order, n);
     return m;
@@ -87,6 +100,19 @@ void merge_free(struct merge *m)
 
 size_t merge_waits_for(const struct merge *m) { return m->waits_for; }
 uint64_t merge_items(const struct merge *m) { return m->items; }
+struct merge_past merge_past(const struct merge *m)
+{
+    struct merge_past past = {.items = m->items, .walked = m->walked};
+    if (m->has_last) past.last = (struct bytes){.data = m->last.data ? m->last.data : "", .len = m->last.len};
+    return past;
+}
+
+struct stream_mark merge_mark(const struct merge *m, size_t stream)
+{
+    const struct front *f = &m->fronts[stream];
+    return stream_mark(m->streams[stream], f->batch, f->next);
+}
+
 bool merge_is_limited(const struct merge *m) { return m->limited; }
 
 /* ---- normalised keys --------------------------------------------------------------------------------------------- */
@@ -266,12 +292,8 @@ static bool repeats_last(struct merge *m, const char *item, size_t len)
     uint64_t norm = order_norm(m->options.order, item, len, 0);
     bool same = m->has_last && norm == m->last_norm &&
                 (norm_is_exact(norm) || order_compare(m->options.order, m->last.data, m->last.len, item, len) == 0);
-    if (same) return true;
-    m->last.len = 0;
-    buf_append(&m->last, item, len);
-    m->last_norm = norm;
-    m->has_last = true;
-    return false;
+    if (!same) remember_last(m, item, len, norm);
+    return same;
 }
 
 static void observe(struct merge *m, const struct batch *b, uint32_t from, uint32_t to)

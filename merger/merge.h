@@ -26,6 +26,13 @@ struct merge;
 /* Sees everything that is written, in order: items from..to-1 of the batch. For --verify. */
 typedef void merge_observer(void *context, const struct batch *batch, uint32_t from, uint32_t to);
 
+/* How far a merge came. */
+struct merge_past {
+    uint64_t items;    /* written */
+    uint64_t walked;   /* seen: with -u more than were written */
+    struct bytes last; /* -u: the item written last; data NULL when there is none, or without -u. Not owned */
+};
+
 struct merge_options {
     const struct order *order;
     bool unique; /* the first of equal keys only */
@@ -34,6 +41,7 @@ struct merge_options {
     uint64_t limit;
     merge_observer *observer; /* or NULL */
     void *observer_context;
+    struct merge_past past; /* all zero, or what an earlier merge did that this one continues */
 };
 
 /* Streams, sink and fetch stay the caller's and must outlive the merge. Order of the streams breaks ties. */
@@ -55,6 +63,10 @@ enum merge_turn merge_turn(struct merge *m, uint64_t quota);
 size_t merge_waits_for(const struct merge *m);
 /* Items written. */
 uint64_t merge_items(const struct merge *m);
+/* How far it came, which is always between two items: all before is in the sink. `last` stays the merge's. */
+struct merge_past merge_past(const struct merge *m);
+/* The same of one stream: the place behind its last item that was written (or, with -u, left out). */
+struct stream_mark merge_mark(const struct merge *m, size_t stream);
 /* Did the limit end it, with items left? */
 bool merge_is_limited(const struct merge *m);
 

@@ -65,7 +65,8 @@ void receipt_print(const struct options *o, const struct roster *r, const struct
     const struct merge *m = session_merge(s);
     uint64_t items = merge_items(m);
     bool limited = merge_is_limited(m);
-    double seconds = (double)session_times(s).total_us / 1e6;
+    struct session_times times = session_times(s);
+    double seconds = (double)times.total_us / 1e6;
     struct buf line = {0};
     buf_printf(&line, "%s: %" PRIu64 " item%s from ", limited ? "stopped at --limit" : "complete", items,
                items == 1 ? "" : "s");
@@ -76,7 +77,7 @@ void receipt_print(const struct options *o, const struct roster *r, const struct
     } else {
         print_proof(&line, o, s);
     }
-    buf_printf(&line, ", %.3f s, %.2f M items/s", seconds, seconds > 0 ? (double)items / seconds / 1e6 : 0);
+    buf_printf(&line, ", %.3f s, %.2f M items/s", seconds, seconds > 0 ? (double)times.items / seconds / 1e6 : 0);
     log_note("%s", buf_text(&line));
     buf_free(&line);
 }

@@ -26,6 +26,7 @@ struct session {
     const struct options *options;
     struct roster *roster;
     struct sink *sink;
+    struct resume *resume; /* or NULL */
     struct event_base *base;
     struct event *stop_event;
     struct event *sink_event;  /* only where the output can block */
@@ -73,6 +74,7 @@ static void make_streams(struct session *s)
     for (size_t i = 0; i < s->stream_count; i++) {
         const struct member *m = roster_member(s->roster, i);
         struct stream_spec spec = roster_spec(m);
+        if (s->resume) spec.from = resume_mark(s->resume, i);
         s->streams[i] = stream_new(&spec, s->options->separator);
         stream_set_link(s->streams[i], s->links[m->server]);
     }
@@ -87,6 +89,7 @@ static struct fault *make_fetch(struct session *s)
         .has_item_limit = s->options->has_limit && !s->options->unique,
         .item_limit = s->options->limit,
     };
+    if (s->resume && limits.has_item_limit) limits.item_limit -= resume_past(s->resume).items;
     return fetch_new(s->streams, s->stream_count, &limits, &s->fetch);
 }
 
@@ -99,13 +102,14 @@ static void watch_descriptors(struct session *s)
 }
 
 struct fault *session_new(const struct options *o, struct roster *r, const struct order *order, struct sink *sink,
-                          merge_observer *observer, void *observer_context, struct session **out)
+                          struct resume *resume, merge_observer *observer, void *observer_context, struct session **out)
 {
     struct session *s = mem_zalloc(sizeof *s);
     *out = s;
     s->options = o;
     s->roster = r;
     s->sink = sink;
+    s->resume = resume;
     s->base = event_base_new();
     if (!s->base) return fault_new(FAULT_NO_MEMORY, "the event loop could not be made");
     make_links(s);
@@ -121,6 +125,7 @@ struct fault *session_new(const struct options *o, struct roster *r, const struc
         .observer = observer,
         .observer_context = observer_context,
     };
+    if (resume) options.past = resume_past(resume);
     s->merge = merge_new(s->streams, s->stream_count, s->fetch, sink, &options);
     s->progress = progress_new(o, s->streams, s->stream_count);
     watch_descriptors(s);
@@ -235,6 +240,22 @@ static struct fault *turn_merge(struct session *s)
     return NULL;
 }
 
+/* With --resume: now and then what is written is made to last, with a note of how far it goes. */
+static struct fault *save(struct session *s)
+{
+    if (!s->resume || !resume_is_due(s->resume, sink_bytes(s->sink))) return NULL;
+    struct fault *fault = write_out(s, true);
+    return fault ? fault : resume_save(s->resume, s->merge);
+}
+
+/* A merge that ends early is between two items, too. Should this fail, the checkpoint before holds. */
+static void save_last(struct session *s)
+{
+    struct fault *fault = write_out(s, true);
+    if (!fault) fault = resume_save(s->resume, s->merge);
+    fault_free(fault);
+}
+
 static struct fault *turn(struct session *s)
 {
     if (stop_signal()) {
@@ -245,6 +266,7 @@ static struct fault *turn(struct session *s)
     if (s->phase == PHASE_MERGING) {
         fault = turn_merge(s);
         if (!fault) fault = check_links(s);
+        if (!fault) fault = save(s);
     }
     if (!fault && s->phase == PHASE_FLUSHING) {
         fault = write_out(s, true);
@@ -279,12 +301,16 @@ static void spin(struct session *s)
 struct fault *session_run(struct session *s)
 {
     s->begun_us = clock_us();
+    uint64_t items_before = merge_items(s->merge), bytes_before = sink_bytes(s->sink);
     struct fault *fault = NULL;
     while (s->phase != PHASE_OVER && !fault) {
         fault = turn(s);
         if (!fault && s->phase != PHASE_OVER) spin(s);
     }
+    if (fault && s->resume && !fault_is(fault, FAULT_OUTPUT)) save_last(s);
     s->times.total_us = clock_us() - s->begun_us;
+    s->times.items = merge_items(s->merge) - items_before;
+    s->times.bytes = sink_bytes(s->sink) - bytes_before;
     progress_clear(s->progress);
     return fault;
 }

@@ -12,6 +12,7 @@
 #include <stdint.h>
 
 #include "merger/merge.h"
+#include "merger/resume.h"
 #include "merger/roster.h"
 #include "merger/sink.h"
 #include "shared/fault.h"
@@ -20,9 +21,10 @@
 struct session;
 
 /* Everything that can be refused before the first byte: NoMemory, no connection. Roster, order, sink and options stay the
- * caller's and must outlive the session. observer: sees what is written, or NULL. */
+ * caller's and must outlive the session. resume: with --resume, begun; else NULL. observer: sees what is written, or NULL. */
 struct fault *session_new(const struct options *o, struct roster *r, const struct order *order, struct sink *sink,
-                          merge_observer *observer, void *observer_context, struct session **out) MUST_CHECK;
+                          struct resume *resume, merge_observer *observer, void *observer_context, struct session **out)
+    MUST_CHECK;
 void session_free(struct session *s);
 
 /* Runs until everything is written. The sink is left for the caller to finish. The first fault in stream order; the faults of further
@@ -34,9 +36,10 @@ size_t session_streams(const struct session *s);
 struct stream *session_stream(const struct session *s, size_t i);
 const struct merge *session_merge(const struct session *s);
 
-/* Where the time went, in microseconds: working, waiting for streams, waiting for the reader of the output. */
+/* Where the time went, in microseconds, and what it brought: working, waiting for streams, waiting for the reader of the output. */
 struct session_times {
     uint64_t total_us, stream_us, output_us;
+    uint64_t items, bytes; /* written in that time: with --resume not all that are in the output */
 };
 struct session_times session_times(const struct session *s);
 

@@ -8,6 +8,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -19,6 +20,8 @@
 enum { BUFFER_SIZE = 256 * 1024 };
 /* How often a FIFO is looked at that nobody reads yet. */
 enum { FIFO_LOOK_MS = 50 };
+/* How often a kept temporary is opened again because its name went to another file meanwhile. */
+enum { LOCK_TRIES = 100 };
 
 enum sink_kind {
     SINK_REPLACES, /* a regular file, written aside and renamed */
@@ -27,9 +30,12 @@ enum sink_kind {
 
 struct sink {
     enum sink_kind kind;
-    char *name;   /* for people */
-    char *target; /* SINK_REPLACES: the real path that is replaced */
-    char *aside;  /* SINK_REPLACES without O_TMPFILE: the temporary's path, until it is renamed */
+    char *name;                 /* for people */
+    char *target;               /* SINK_REPLACES: the real path that is replaced */
+    char *aside;                /* SINK_REPLACES without O_TMPFILE: the temporary's path, until it is renamed */
+    bool kept;                  /* aside is FILE.nwm-part, */
+    bool stays;                 /* and survives sink_close() */
+    struct byte_digest *digest; /* kept: of what is in the temporary */
     int fd;
     bool owns_fd;
     bool can_block; /* a pipe, socket or terminal: poll before writing */
@@ -183,13 +189,19 @@ static bool is_open_for_writing(int fd)
     return flags >= 0 && (flags & O_ACCMODE) != O_RDONLY;
 }
 
-struct fault *sink_open(const char *path, int64_t timeout_ms, struct sink **out)
+static struct sink *new_sink(const char *name)
 {
     struct sink *s = mem_zalloc(sizeof *s);
     s->fd = -1;
-    s->name = mem_strdup(path ? path : "standard output");
+    s->name = mem_strdup(name);
     s->max_write = SIZE_MAX;
     s->buffer = mem_alloc(BUFFER_SIZE);
+    return s;
+}
+
+struct fault *sink_open(const char *path, int64_t timeout_ms, struct sink **out)
+{
+    struct sink *s = new_sink(path ? path : "standard output");
     *out = s;
     if (path) return open_path(s, path, timeout_ms);
     s->kind = SINK_DIRECT;
@@ -199,11 +211,144 @@ struct fault *sink_open(const char *path, int64_t timeout_ms, struct sink **out)
     return NULL;
 }
 
+/* ---- kept ones --------------------------------------------------------------------------------------------------- */
+
+/* A temporary that is finished by its owner loses its name: a lock on what has none would lock nothing. */
+static bool still_has_name(const struct sink *s)
+{
+    struct stat held, named;
+    return fstat(s->fd, &held) == 0 && lstat(s->aside, &named) == 0 && held.st_ino == named.st_ino &&
+           held.st_dev == named.st_dev;
+}
+
+static void drop_descriptor(struct sink *s)
+{
+    close(s->fd);
+    s->fd = -1;
+}
+
+static struct fault *busy(const struct sink *s)
+{
+    return fault_new(FAULT_BUSY, "another merger is writing %s (it holds the lock of %s)", s->name, s->aside);
+}
+
+/* The temporary is not ours to touch, not even at the end. */
+static struct fault *not_locked(struct sink *s)
+{
+    struct fault *fault = errno == EWOULDBLOCK ? busy(s) : cannot(s, "lock the temporary of");
+    drop_descriptor(s);
+    return fault;
+}
+
+/* In a directory others may write to, the name could have been taken to lead us elsewhere. */
+static struct fault *check_own(const struct sink *s)
+{
+    struct stat st;
+    if (fstat(s->fd, &st) != 0) return cannot(s, "look at the temporary of");
+    if (S_ISREG(st.st_mode) && st.st_uid == geteuid() && st.st_nlink == 1) return NULL;
+    return fault_new(FAULT_OUTPUT, "%s is no file of ours: a regular one, of this user, with one name; remove it",
+                     s->aside);
+}
+
+static struct fault *lock_aside(struct sink *s)
+{
+    s->owns_fd = true;
+    for (int tries = 0; tries < LOCK_TRIES; tries++) {
+        s->fd = open(s->aside, O_RDWR | O_CREAT | O_NOFOLLOW | O_NONBLOCK | O_CLOEXEC, 0600);
+        if (s->fd < 0) return cannot(s, "create the temporary of");
+        if (flock(s->fd, LOCK_EX | LOCK_NB) != 0) return not_locked(s);
+        if (still_has_name(s)) return check_own(s);
+        drop_descriptor(s);
+    }
+    return busy(s);
+}
+
+struct fault *sink_open_kept(const char *path, struct sink **out)
+{
+    struct sink *s = new_sink(path);
+    *out = s;
+    s->stays = true;
+    s->target = real_target(path);
+    size_t len = strlen(s->target);
+    struct stat st;
+    bool exists = stat(s->target, &st) == 0;
+    if (!exists && errno != ENOENT) return cannot(s, "write");
+    if (len == 0) return refuse(s, ENOENT);
+    if (s->target[len - 1] == '/' || (exists && S_ISDIR(st.st_mode))) return refuse(s, EISDIR);
+    if (exists && !S_ISREG(st.st_mode))
+        return fault_new(FAULT_USAGE, "--resume needs a regular file, and %s is none: what was written there is gone",
+                         path);
+    if (exists && access(s->target, W_OK) != 0) return cannot(s, "write");
+    s->kept = true;
+    s->aside = mem_printf("%s.nwm-part", s->target);
+    return lock_aside(s);
+}
+
+void sink_set_stays(struct sink *s, bool stays) { s->stays = stays; }
+const char *sink_target(const struct sink *s) { return s->target; }
+struct digest sink_digest(const struct sink *s) { return byte_digest_value(s->digest); }
+
+static struct fault *part_changed(const struct sink *s, const char *how)
+{
+    return fault_new(FAULT_CHANGED, "the temporary %s %s", s->aside, how);
+}
+
+struct fault *sink_read_back(struct sink *s, uint64_t offset, char *to, size_t len)
+{
+    while (len > 0) {
+        ssize_t n = pread(s->fd, to, len, (off_t)offset);
+        if (n < 0 && errno == EINTR) continue;
+        if (n < 0) return cannot(s, "read back the temporary of");
+        if (n == 0) return part_changed(s, "is shorter than the checkpoint says");
+        to += n;
+        len -= (size_t)n;
+        offset += (uint64_t)n;
+    }
+    return NULL;
+}
+
+static struct fault *digest_written(struct sink *s, uint64_t bytes)
+{
+    struct fault *fault = NULL;
+    byte_digest_free(s->digest);
+    s->digest = byte_digest_new();
+    for (uint64_t at = 0; at < bytes && !fault;) {
+        size_t len = bytes - at < BUFFER_SIZE ? (size_t)(bytes - at) : BUFFER_SIZE;
+        fault = stop_signal() ? fault_new(FAULT_INTERRUPTED, "interrupted while %s was read again", s->aside)
+                              : sink_read_back(s, at, s->buffer, len);
+        if (!fault) byte_digest_add(s->digest, s->buffer, len);
+        at += len;
+    }
+    return fault;
+}
+
+struct fault *sink_take_up(struct sink *s, uint64_t bytes, const struct digest *digest)
+{
+    struct fault *fault = digest_written(s, bytes);
+    if (fault) return fault;
+    struct digest found = sink_digest(s);
+    if (bytes > 0 && !digest_equal(&found, digest))
+        return part_changed(s, "is not what the checkpoint says: it was changed");
+    if (ftruncate(s->fd, (off_t)bytes) != 0) return cannot(s, "truncate the temporary of");
+    if (lseek(s->fd, (off_t)bytes, SEEK_SET) < 0) return cannot(s, "continue");
+    s->bytes = bytes;
+    return NULL;
+}
+
+struct fault *sink_sync(struct sink *s) { return fsync(s->fd) == 0 ? NULL : cannot(s, "sync"); }
+
+static bool is_empty(const struct sink *s)
+{
+    struct stat st;
+    return s->fd >= 0 && fstat(s->fd, &st) == 0 && st.st_size == 0;
+}
+
 void sink_close(struct sink *s)
 {
     if (!s) return;
+    if (s->aside && (!s->stays || is_empty(s))) unlink(s->aside); /* while the lock is still held */
     if (s->owns_fd && s->fd >= 0) close(s->fd);
-    if (s->aside) unlink(s->aside);
+    byte_digest_free(s->digest);
     free(s->aside);
     free(s->target);
     free(s->name);
@@ -247,6 +392,7 @@ static bool write_some(struct sink *s, struct fault **fault)
         *fault = cannot(s, "write to");
         return false;
     }
+    if (s->digest) byte_digest_add(s->digest, from, (size_t)n);
     if (s->written < s->used) {
         s->written += (size_t)n;
         if (s->written == s->used) s->written = s->used = 0;
@@ -304,7 +450,7 @@ static struct fault *name_aside(struct sink *s)
     return fault;
 }
 
-static struct fault *sync_directory(struct sink *s)
+struct fault *sink_sync_directory(struct sink *s)
 {
     char *copy = mem_strdup(s->target);
     int fd = open(dirname(copy), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -317,15 +463,25 @@ static struct fault *sync_directory(struct sink *s)
     return fault;
 }
 
+/* A kept temporary is ours alone until it is finished; then it becomes what FILE is, or would have been. */
+static struct fault *set_final_mode(struct sink *s)
+{
+    struct stat old;
+    if (stat(s->target, &old) == 0) return take_over_mode(s, &old);
+    return fchmod(s->fd, mode_of_new_files()) == 0 ? NULL : cannot(s, "set the mode of");
+}
+
 static struct fault *replace_target(struct sink *s)
 {
+    struct fault *failed = s->kept ? set_final_mode(s) : NULL;
+    if (failed) return failed;
     if (fsync(s->fd) != 0) return cannot(s, "sync");
     struct fault *fault = name_aside(s);
     if (fault) return fault;
     if (rename(s->aside, s->target) != 0) return cannot(s, "rename the result to");
     free(s->aside);
     s->aside = NULL;
-    return sync_directory(s);
+    return sink_sync_directory(s);
 }
 
 struct fault *sink_finish(struct sink *s)

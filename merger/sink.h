@@ -5,6 +5,9 @@
  * where the file system has none, a temporary name), synced, given a name and renamed over FILE. An existing file keeps its mode
  * and owner, a symlink's target is replaced. What is no regular file (/dev/null, a FIFO) is opened and written.
  *
+ * A kept sink (--resume) writes to FILE.nwm-part instead, which another process can continue: it is locked while one writes to it, it
+ * stays when the process ends early, and the digest of its bytes is known at every moment.
+ *
  * The sink never blocks the event loop on a pipe: when the reader is slow, sink_pump() says so and sink_wait_fd() is what to wait
  * for. Regular files always take what is written.
  */
@@ -15,6 +18,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
+#include "shared/digest.h"
 #include "shared/fault.h"
 
 struct sink;
@@ -22,6 +26,24 @@ struct sink;
 /* path: NULL is standard output. Output when it cannot be opened, or is a FIFO that nobody opens for reading within timeout_ms;
  * FILE itself is not touched yet. */
 struct fault *sink_open(const char *path, int64_t timeout_ms, struct sink **out) MUST_CHECK;
+/* The same for a kept one. What FILE.nwm-part holds stays as it is until sink_take_up(). Usage when FILE is no regular file (nor to become
+ * one), Busy while another process writes to it. */
+struct fault *sink_open_kept(const char *path, struct sink **out) MUST_CHECK;
+/* Kept: goes on behind the first `bytes` bytes of the temporary, whose digest must be this (Changed, and nothing is touched), and drops what
+ * comes after them. Reads them all. With 0 bytes it starts afresh. */
+struct fault *sink_take_up(struct sink *s, uint64_t bytes, const struct digest *digest) MUST_CHECK;
+/* Kept: whether the temporary survives sink_close(). It does at first, for it may be an earlier merge's; an empty one never does. */
+void sink_set_stays(struct sink *s, bool stays);
+/* Kept: `len` bytes of the temporary, from `offset` on. */
+struct fault *sink_read_back(struct sink *s, uint64_t offset, char *to, size_t len) MUST_CHECK;
+/* Kept: the bytes written are on the disk when this returns. */
+struct fault *sink_sync(struct sink *s) MUST_CHECK;
+/* Kept: the digest of all bytes written. */
+struct digest sink_digest(const struct sink *s);
+/* The file that is replaced, symlinks resolved; NULL when none is. */
+const char *sink_target(const struct sink *s);
+/* Makes the names in the target's directory last. */
+struct fault *sink_sync_directory(struct sink *s) MUST_CHECK;
 /* Without sink_finish() before it, FILE is as it was. NULL is fine. */
 void sink_close(struct sink *s);
 

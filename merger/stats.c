@@ -25,7 +25,7 @@ static void json_string(struct buf *out, const char *text)
 }
 
 struct totals {
-    uint64_t batches, stalls;
+    uint64_t batches, stalls, items, bytes;
     double total_s, stream_s, output_s, cpu_s, working_s;
     long peak_kb;
 };
@@ -43,6 +43,8 @@ static struct totals count_totals(const struct session *s)
     struct session_times times = session_times(s);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
+    t.items = times.items;
+    t.bytes = times.bytes;
     t.total_s = seconds(times.total_us);
     t.stream_s = seconds(times.stream_us);
     t.output_s = seconds(times.output_us);
@@ -69,7 +71,7 @@ static void write_json(struct buf *out, const struct options *o, const struct se
     buf_printf(out, ",\"items\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"order\":", items, bytes);
     json_string(out, order_text(order));
     buf_printf(out, ",\"datasets\":%zu,\"seconds\":%.6f,\"items_per_second\":%.0f", session_streams(s), t.total_s,
-               t.total_s > 0 ? (double)items / t.total_s : 0);
+               t.total_s > 0 ? (double)t.items / t.total_s : 0);
     buf_printf(out,
                ",\"working_seconds\":%.6f,\"waiting_for_streams_seconds\":%.6f,\"waiting_for_output_seconds\":%.6f",
                t.working_s, t.stream_s, t.output_s);
@@ -100,9 +102,9 @@ static void write_text(struct buf *out, const struct session *s, const struct or
                session_streams(s), order_name(order), bytes);
     buf_printf(out, "time      %.3f s: %.3f working, %.3f waiting for streams, %.3f waiting for the output\n",
                t.total_s, t.working_s, t.stream_s, t.output_s);
-    buf_printf(out, "rate      %.0f items/s, %.1f MB/s\n", t.total_s > 0 ? (double)items / t.total_s : 0,
-               t.total_s > 0 ? (double)bytes / 1e6 / t.total_s : 0);
-    buf_printf(out, "cpu       %.3f s, %.0f ns an item\n", t.cpu_s, items ? t.cpu_s * 1e9 / (double)items : 0);
+    buf_printf(out, "rate      %.0f items/s, %.1f MB/s\n", t.total_s > 0 ? (double)t.items / t.total_s : 0,
+               t.total_s > 0 ? (double)t.bytes / 1e6 / t.total_s : 0);
+    buf_printf(out, "cpu       %.3f s, %.0f ns an item\n", t.cpu_s, t.items ? t.cpu_s * 1e9 / (double)t.items : 0);
     buf_printf(out, "memory    %.1f MiB at the peak\n", (double)t.peak_kb / 1024);
     buf_printf(out, "batches   %" PRIu64 ", %" PRIu64 " stalls\n", t.batches, t.stalls);
     for (size_t i = 0; i < session_streams(s); i++) {

@@ -24,6 +24,7 @@ struct arrived {
     struct batch *batch;
     uint32_t from;
     uint64_t number;
+    struct stream_mark after; /* the place behind it */
 };
 
 /* One range that is out: what it will bring. */
@@ -49,10 +50,25 @@ struct stream {
     struct digest tail; /* of the last item that arrived */
     size_t tail_len;
     struct digest digest;
+    struct stream_mark given;     /* the place behind the batch that was given out last, */
+    struct stream_mark held_from; /* and the one before it */
+    uint32_t held_first;          /* its first new item */
     struct stream_stats stats;
 };
 
 static char *copy_or_null(const char *text) { return text ? mem_strdup(text) : NULL; }
+
+static void begin_at(struct stream *s, const struct stream_mark *from)
+{
+    s->asked_items = s->arrived_items = s->taken_items = from->items;
+    s->digest = from->digest;
+    s->tail = from->tail;
+    s->tail_len = from->tail_len;
+    s->stats.items = from->items;
+    s->stats.bytes = from->bytes;
+    s->given = *from;
+    if (from->items == s->spec.items) s->state = STREAM_ENDED;
+}
 
 struct stream *stream_new(const struct stream_spec *spec, char separator)
 {
@@ -64,7 +80,7 @@ struct stream *stream_new(const struct stream_spec *spec, char separator)
     if (spec->first.data) s->spec.first.data = mem_dup(spec->first.data, spec->first.len);
     if (spec->last.data) s->spec.last.data = mem_dup(spec->last.data, spec->last.len);
     s->separator = separator;
-    if (spec->items == 0) s->state = STREAM_ENDED;
+    begin_at(s, &spec->from);
     return s;
 }
 
@@ -255,6 +271,18 @@ static struct fault *check_separator(const struct stream *s, const struct asked 
     return fault;
 }
 
+/* What arrived so far, as a place. */
+static struct stream_mark mark_of_arrived(const struct stream *s)
+{
+    return (struct stream_mark){
+        .items = s->stats.items,
+        .bytes = s->stats.bytes,
+        .digest = s->digest,
+        .tail = s->tail,
+        .tail_len = s->tail_len,
+    };
+}
+
 /* One pass over the new items while they are in the cache: digest, sizes. */
 static void take_stock(struct stream *s, const struct batch *b, uint32_t from)
 {
@@ -303,7 +331,7 @@ static struct fault *accept(struct stream *s, const struct asked *a, struct batc
     if (fault) return fault;
 
     struct arrived *in = mem_zalloc(sizeof *in);
-    *in = (struct arrived){.batch = b, .from = from, .number = a->start + 1};
+    *in = (struct arrived){.batch = b, .from = from, .number = a->start + 1, .after = mark_of_arrived(s)};
     if (s->in_last) {
         s->in_last->next = in;
     } else {
@@ -387,6 +415,9 @@ enum stream_next stream_next(struct stream *s, struct batch **batch, uint32_t *f
         *from = a->from;
         *number = a->number;
         s->taken_items += a->batch->count - a->from;
+        s->held_from = s->given;
+        s->held_first = a->from;
+        s->given = a->after;
         free(a);
         return STREAM_BATCH;
     }
@@ -400,4 +431,21 @@ void stream_return(struct stream *s, struct batch *batch)
 {
     s->held -= batch_memory(batch);
     batch_free(batch);
+}
+
+struct stream_mark stream_mark(const struct stream *s, const struct batch *batch, uint32_t next)
+{
+    if (!batch || next == batch->count) return s->given;
+    struct stream_mark mark = s->held_from;
+    for (uint32_t i = s->held_first; i < next; i++) {
+        size_t len;
+        const char *item = batch_item(batch, i, &len);
+        digest_add_item(&mark.digest, item, len);
+        mark.bytes += len;
+        mark.items++;
+        if (i + 1 < next) continue;
+        digest_of(item, len, &mark.tail);
+        mark.tail_len = len;
+    }
+    return mark;
 }

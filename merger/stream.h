@@ -29,6 +29,14 @@
 struct link;
 struct stream;
 
+/* A place between two items of a dataset, and what is known of the items before it. */
+struct stream_mark {
+    uint64_t items, bytes; /* before it; without separators */
+    struct digest digest;  /* of them */
+    struct digest tail;    /* of the one right before it */
+    size_t tail_len;
+};
+
 /* What is known of a dataset before its first item. Strings are copied. */
 struct stream_spec {
     const char *name; /* "demo:2", or the key of a plain list: for faults */
@@ -40,7 +48,8 @@ struct stream_spec {
     struct bytes first, last; /* data NULL when not known */
     bool has_digest;
     struct digest digest;
-    bool is_plain; /* a list no worker made */
+    bool is_plain;           /* a list no worker made */
+    struct stream_mark from; /* where to begin: all zero, or where an earlier merge came to */
 };
 
 enum stream_state { STREAM_OPEN, STREAM_ENDED, STREAM_FAILED };
@@ -85,6 +94,9 @@ size_t stream_reserved(const struct stream *s);
  * the caller may use to check order across the border); *number is the number of item *from in the dataset, from 1. */
 enum stream_next stream_next(struct stream *s, struct batch **batch, uint32_t *from, uint64_t *number);
 void stream_return(struct stream *s, struct batch *batch);
+/* The place right before item `next` of the batch that was given out and not returned yet; with batch NULL (none is) the place behind
+ * all that were given out. */
+struct stream_mark stream_mark(const struct stream *s, const struct batch *batch, uint32_t next);
 
 /* What --stats and the receipt tell. Times in ms. */
 struct stream_stats {

@@ -25,4 +25,12 @@ void digest_text(const struct digest *d, char text[DIGEST_TEXT]);
 /* false when it is not 32 lower-case hex digits. */
 bool digest_parse(const char *text, struct digest *out);
 
+/* XXH3-128 (seed 0) of a run of bytes that comes in pieces. */
+struct byte_digest;
+struct byte_digest *byte_digest_new(void);
+void byte_digest_free(struct byte_digest *b);
+void byte_digest_add(struct byte_digest *b, const void *data, size_t len);
+/* Of all added so far; more may be added. */
+struct digest byte_digest_value(const struct byte_digest *b);
+
 #endif

@@ -48,6 +48,8 @@ void intake_init(struct intake *in, struct options *o, enum program program)
         .lease_ms = 15 * 1000,
         .wait_ms = 30 * 1000,
         .memory = 64 << 20,
+        .checkpoint_bytes = 64 << 20,
+        .checkpoint_ms = 5 * 1000,
     };
 }
 

@@ -59,6 +59,9 @@ struct options {
     size_t list_count;
     char *output;     /* NULL: standard output */
     char *check_file; /* NULL: merge */
+    bool resume;
+    size_t checkpoint_bytes; /* 64 MiB: a checkpoint after so much output, */
+    int64_t checkpoint_ms;   /* 5 s: and after so long */
     bool unique, tag, verify, status, jobs, progress;
     bool has_limit;
     uint64_t limit;

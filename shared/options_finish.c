@@ -34,7 +34,9 @@ static const enum option_id conflicts[][2] = {
     {OPT_CHECK_FILE, OPT_TAG},    {OPT_CHECK_FILE, OPT_VERIFY},
     {OPT_CHECK_FILE, OPT_LIST},   {OPT_CHECK_FILE, OPT_STATUS},
     {OPT_CHECK_FILE, OPT_JOBS},   {OPT_CHECK_FILE, OPT_STATS},
-    {OPT_CHECK_FILE, OPT_BATCH},
+    {OPT_CHECK_FILE, OPT_BATCH},  {OPT_CHECK_FILE, OPT_RESUME},
+    {OPT_RESUME, OPT_VERIFY},     {OPT_RESUME, OPT_STATUS},
+    {OPT_RESUME, OPT_JOBS},
 };
 
 static const enum option_id needs[][2] = {{OPT_ALL, OPT_DROP}, {OPT_FORCE, OPT_DROP}};
@@ -160,6 +162,23 @@ static struct fault *check_merger_id(char **words, size_t i)
     return NULL;
 }
 
+/* What a config file says about all merges is left out where it cannot be done; what the command line says is refused. */
+static struct fault *finish_resume(struct intake *in)
+{
+    struct options *o = in->o;
+    bool asked = intake_is_asked(in, OPT_RESUME) && o->resume;
+    if (asked && !o->output)
+        return fault_new(FAULT_USAGE, "--resume needs -o FILE: what went to standard output cannot be continued");
+    if (asked && o->list_count > 0)
+        return fault_new(FAULT_USAGE,
+                         "--resume does not go with --list: nothing tells whether a plain list was changed "
+                         "between two runs");
+    if (intake_is_asked(in, OPT_CHECKPOINT_EVERY) && !o->resume)
+        return fault_new(FAULT_USAGE, "--checkpoint-every needs --resume");
+    if (!o->output || o->list_count > 0 || o->verify || o->status || o->jobs || o->check_file) o->resume = false;
+    return NULL;
+}
+
 static struct fault *finish_merger(struct intake *in, char **words, size_t count)
 {
     struct options *o = in->o;
@@ -179,7 +198,7 @@ static struct fault *finish_merger(struct intake *in, char **words, size_t count
     while (o->check_file && o->list_count > 0) free(o->lists[--o->list_count]);
     if (intake_is_asked(in, OPT_STATS_FILE) && o->stats == STATS_NONE)
         return fault_new(FAULT_USAGE, "--stats-file needs --stats text or --stats json");
-    return NULL;
+    return finish_resume(in);
 }
 
 struct fault *intake_finish(struct intake *in, char **words, size_t count, char **command)

@@ -60,6 +60,12 @@ const struct option_row option_rows[OPT_COUNT] = {
 
     [OPT_OUTPUT] = {"output", 'o', M, GROUP_OUTPUT, CONF, "FILE",
         "write to FILE instead of standard output: whole or not there, replaced at the end", take_text, TO(output), 0, 0},
+    [OPT_RESUME] = {"resume", 0, M, GROUP_OUTPUT, CONF, NULL,
+        "with -o: after a crash, a fault or ^C the same command continues where the last checkpoint is",
+        take_flag, TO(resume), 0, 0},
+    [OPT_CHECKPOINT_EVERY] = {"checkpoint-every", 0, M, GROUP_OUTPUT, CONF, "SIZE|TIME",
+        "with --resume: how much output (64M) or time (5s) from one checkpoint to the next (default: both)",
+        take_checkpoint, 0, 1, UINT64_C(86400) * SECOND},
     [OPT_UNIQUE] = {"unique", 'u', M, GROUP_OUTPUT, CONF, NULL, "the first of equal keys only",
         take_flag, TO(unique), 0, 0},
     [OPT_LIMIT] = {"limit", 0, M, GROUP_OUTPUT, CONF, "N", "stop after N items, and stop fetching",

@@ -31,6 +31,8 @@ enum option_id {
     OPT_ALL,
     OPT_FORCE,
     OPT_OUTPUT,
+    OPT_RESUME,
+    OPT_CHECKPOINT_EVERY,
     OPT_UNIQUE,
     OPT_LIMIT,
     OPT_TAG,

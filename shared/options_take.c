@@ -10,7 +10,7 @@
 #include "shared/mem.h"
 #include "shared/options_intake.h"
 
-enum { PREFIX_MAX = 64 };
+enum { PREFIX_MAX = 64, CHECKPOINT_LEAST = 1024 };
 
 /* ---- what a value is --------------------------------------------------------------------------------------------- */
 
@@ -209,6 +209,22 @@ struct fault *take_size(struct intake *in, const struct option_row *row, const c
         return refuse(value, "is no size: a number with K, M or G behind it; bare it means bytes");
     if (bytes < row->low) return refuse(value, "is too small: at least 1M");
     *(size_t *)field(in->o, row) = bytes;
+    return NULL;
+}
+
+/* 64M or 5s; what could be both is a time: 5m are minutes, and a bare number seconds. */
+struct fault *take_checkpoint(struct intake *in, const struct option_row *row, const char *value)
+{
+    int64_t ms;
+    size_t bytes;
+    if (parse_time_ms(value, &ms)) {
+        struct fault *f = read_time(row, value, &ms);
+        if (!f) in->o->checkpoint_ms = ms;
+        return f;
+    }
+    if (!parse_size(value, &bytes)) return refuse(value, "is neither a size (64M) nor a time (5s) of at most a day");
+    if (bytes < CHECKPOINT_LEAST) return refuse(value, "is too small: at least 1K");
+    in->o->checkpoint_bytes = bytes;
     return NULL;
 }
 

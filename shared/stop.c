@@ -13,7 +13,7 @@
 static const int caught[] = {SIGINT, SIGTERM, SIGHUP};
 enum { CAUGHT = sizeof caught / sizeof *caught };
 
-static struct sigaction before[CAUGHT], pipe_before;
+static struct sigaction before[CAUGHT], pipe_before, size_before;
 static atomic_int came; /* a lock-free atomic: the handler may run on any thread */
 static int pipe_fds[2] = {-1, -1};
 static struct sigaction alarm_before;
@@ -57,6 +57,7 @@ void stop_install(void)
     for (int i = 0; i < CAUGHT; i++) catch_signal(i, &action);
     struct sigaction ignore = {.sa_handler = SIG_IGN};
     sigaction(SIGPIPE, &ignore, &pipe_before);
+    sigaction(SIGXFSZ, &ignore, &size_before);
 }
 
 /* One process, one timer: it does not pass on to commands, and the clock behind it never jumps. */
@@ -90,6 +91,7 @@ void stop_forget(void)
     if (deadline_ms > 0) sigaction(SIGALRM, &alarm_before, NULL);
     for (int i = 0; i < CAUGHT; i++) sigaction(caught[i], &before[i], NULL);
     sigaction(SIGPIPE, &pipe_before, NULL);
+    sigaction(SIGXFSZ, &size_before, NULL);
 }
 
 int stop_signal(void) { return atomic_load(&came); }

@@ -3,8 +3,8 @@
  *
  * After stop_install() the first such signal is remembered and makes stop_fd() readable; the program ends its work in
  * order and then calls stop_raise(), so that the shell sees a death by that signal. A second one, of any of the three,
- * kills at once, for people who press ^C twice. What was ignored at the start (nohup) stays ignored. SIGPIPE is ignored
- * from here on: a closed pipe is an error of write().
+ * kills at once, for people who press ^C twice. What was ignored at the start (nohup) stays ignored. SIGPIPE and
+ * SIGXFSZ are ignored from here on: a closed pipe and a file at its limit are errors of write().
  *
  * The deadline of the whole run is one more such signal, SIGALRM: what a signal ends, it ends. It is no death by a signal, though,
  * but a fault (Timeout), and ^C still works after it.

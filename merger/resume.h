@@ -1,0 +1,61 @@
+/*
+ * resume.h - --resume: a merge that another process can go on with, exactly.
+ *
+ * Every now and then (--checkpoint-every) what is written so far is synced, and then FILE.nwm-checkpoint says how far that is, in
+ * the output and in each dataset. After whatever ended the process, the same command takes the temporary up at the recorded byte
+ * and each dataset at the recorded item.
+ *
+ *     merging   FILE.nwm-part is right up to the recorded byte; what is behind is dropped
+ *     complete  FILE.nwm-part is the result, or FILE is it already: rename, remove the checkpoint
+ *
+ * What does not fit is refused with the reason: the datasets are other loads (Changed), the command asks for something else (Usage,
+ * OrderConflict), one of the two files was changed (Changed).
+ */
+#ifndef NWM_RESUME_H
+#define NWM_RESUME_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+
+#include "merger/merge.h"
+#include "merger/roster.h"
+#include "merger/sink.h"
+#include "merger/stream.h"
+#include "shared/fault.h"
+#include "shared/options.h"
+#include "shared/order.h"
+
+struct resume;
+
+/* Opens the sink, locked (Busy while another merger writes FILE), and reads the checkpoint. Both are to be freed in every case; the sink
+ * must outlive the resume. */
+struct fault *resume_open(const struct options *o, struct sink **sink, struct resume **out) MUST_CHECK;
+/* NULL is fine. */
+void resume_free(struct resume *r);
+
+/* Once roster_open() ended, with `fault`: was this very merge complete before, so that only its last steps are missing? Then they are
+ * done, *settled is set and the receipt is printed, even if the datasets are gone by now. Otherwise returns the fault. */
+struct fault *resume_settle(struct resume *r, struct roster *roster, struct fault *fault, bool *settled) MUST_CHECK;
+
+/* When all members are ready: takes up the temporary where the checkpoint says, or starts afresh without one. Roster and order must
+ * outlive the resume. */
+struct fault *resume_begin(struct resume *r, const struct roster *roster, const struct order *order) MUST_CHECK;
+/* Where that is: in a dataset, and for the merge. */
+struct stream_mark resume_mark(const struct resume *r, size_t stream);
+struct merge_past resume_past(const struct resume *r);
+
+/* Is it time for a checkpoint, with so many bytes written or appended? */
+bool resume_is_due(const struct resume *r, uint64_t bytes);
+/* Syncs the output and writes a checkpoint. The sink must have nothing pending. After a fault no further one is written: the last one
+ * that worked stays. */
+struct fault *resume_save(struct resume *r, const struct merge *m) MUST_CHECK;
+/* The same, as complete: before sink_finish(). */
+struct fault *resume_complete(struct resume *r, const struct merge *m) MUST_CHECK;
+/* After sink_finish(): removes the checkpoint. */
+struct fault *resume_remove(struct resume *r) MUST_CHECK;
+
+/* After that fault: says what is kept, if anything is. */
+void resume_tell(const struct resume *r, const struct fault *fault);
+
+#endif

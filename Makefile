@@ -92,6 +92,8 @@ LTO ?= $(if $(SANITIZERS),no,$(if $(findstring Free Software,$(shell $(CC) --ver
 ifneq ($(LTO),no)
 LTO_CFLAGS := -flto -ffat-lto-objects
 LTO_LDFLAGS := -flto=$(LTO)
+# Without this gcc's linker plugin would do it for the tests too, program by program.
+TEST_LDFLAGS := -fno-use-linker-plugin
 endif
 
 compile = $(CC) $(NWM_CPPFLAGS) $(CPPFLAGS) $(NWM_CFLAGS) $(NWM_WARNINGS) $(CFLAGS) -MMD -MP
@@ -194,17 +196,17 @@ $(BUILD)/obj/tests/unit/%.o $(BUILD)/obj/tests/system/%.o: | $(BUILD)/test-packa
 $(UNIT_TESTS): $(BUILD)/tests/unit/%: $(BUILD)/obj/tests/unit/%.o $(call objects,$(UNIT_HELPERS)) $(ARCHIVES)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(link) -o $@ $^ $(SHARED_LIBS) $(EVENT_LIBS) $(TEST_LIBS) $(LDLIBS)
+	$(Q)$(link) $(TEST_LDFLAGS) -o $@ $^ $(SHARED_LIBS) $(EVENT_LIBS) $(TEST_LIBS) $(LDLIBS)
 
 $(SYSTEM_TESTS): $(BUILD)/tests/system/%: $(BUILD)/obj/tests/system/%.o $(call objects,$(SYSTEM_HELPERS)) $(ARCHIVES)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(link) -o $@ $^ $(SHARED_LIBS) $(EVENT_LIBS) $(TEST_LIBS) $(LDLIBS)
+	$(Q)$(link) $(TEST_LDFLAGS) -o $@ $^ $(SHARED_LIBS) $(EVENT_LIBS) $(TEST_LIBS) $(LDLIBS)
 
 $(SYSTEM_TOOLS) $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c)): $(BUILD)/tests/%: $(BUILD)/obj/tests/%.o $(ARCHIVES)
 	$(call say,LINK,$@)
 	@mkdir -p $(@D)
-	$(Q)$(link) -o $@ $^ $(SHARED_LIBS) $(EVENT_LIBS) $(LDLIBS)
+	$(Q)$(link) $(TEST_LDFLAGS) -o $@ $^ $(SHARED_LIBS) $(EVENT_LIBS) $(LDLIBS)
 
 $(BUILD)/tests/bench/%: tests/bench/%.cc $(ARCHIVES)
 	$(call say,CXX,$@)

@@ -2,12 +2,16 @@
 
 #include <inttypes.h>
 
+#include "merger/control.h"
 #include "shared/conn.h"
 
-static struct fault *about_server(struct fault *f, const struct conn *c)
-{
-    return fault_frame(f, "ask %s at the end", endpoint_name(conn_endpoint(c)));
-}
+/* What a question is about. */
+struct about {
+    const struct roster *roster;
+    size_t server;
+    struct fault *first;  /* of the faults found */
+    bool touched;
+};
 
 /* Redis knows no empty lists, so there is nothing to look at for a dataset without items. */
 static bool is_there(const struct member *m, size_t server) { return m->server == server && m->manifest.items > 0; }
@@ -25,47 +29,74 @@ static struct fault *check_length(const struct member *m, const redisReply *repl
     return fault ? fault_about(fault, "%s", m->name) : NULL;
 }
 
-static struct fault *check_lengths(struct roster *r, size_t server)
+static struct fault *ask_lengths(struct conn *c, void *about)
 {
-    struct conn *c = roster_conn(r, server);
-    struct fault *first = NULL;
+    struct about *a = about;
+    const struct roster *r = a->roster;
+    fault_free(a->first);
+    a->first = NULL;
     for (size_t i = 0; i < roster_size(r); i++)
-        if (is_there(roster_member(r, i), server))
+        if (is_there(roster_member(r, i), a->server))
             conn_append_words(c, "LLEN", roster_member(r, i)->manifest.list, NULL);
     for (size_t i = 0; i < roster_size(r); i++) {
         const struct member *m = roster_member(r, i);
-        if (!is_there(m, server)) continue;
+        if (!is_there(m, a->server)) continue;
         redisReply *reply;
         struct fault *fault = conn_reply(c, &reply);
-        if (fault) {
-            fault_free(first);
-            return about_server(fault, c);
-        }
-        if (!first) first = check_length(m, reply);
+        if (fault) return fault;
+        fault = check_length(m, reply);
         freeReplyObject(reply);
+        if (fault && fault_may_pass(fault)) return fault;
+        if (a->first) {
+            fault_free(fault);
+        } else {
+            a->first = fault;
+        }
     }
-    return first;
+    return NULL;
 }
 
 /* An empty transaction fails when something watched was touched since WATCH. */
+static struct fault *ask_watched(struct conn *c, void *about)
+{
+    struct about *a = about;
+    redisReply *reply;
+    struct fault *fault = conn_ask(c, &reply, "MULTI", NULL);
+    if (fault) return fault;
+    freeReplyObject(reply);
+    fault = conn_ask(c, &reply, "EXEC", NULL);
+    if (fault) return fault;
+    a->touched = reply->type == REDIS_REPLY_NIL;
+    freeReplyObject(reply);
+    return NULL;
+}
+
+static struct fault *ask(struct roster *r, control_question *question, struct about *a)
+{
+    struct fault *fault = control_ask(roster_control(r, a->server), question, a);
+    return fault_frame(fault, "ask %s at the end", endpoint_name(roster_endpoint(r, a->server)));
+}
+
+static struct fault *check_lengths(struct roster *r, size_t server)
+{
+    struct about a = {.roster = r, .server = server};
+    struct fault *fault = ask(r, ask_lengths, &a);
+    if (!fault) return a.first;
+    fault_free(a.first);
+    return fault;
+}
+
 static struct fault *check_watched(struct roster *r, size_t server)
 {
     bool watches = false;
     for (size_t i = 0; i < roster_size(r); i++)
         watches |= roster_member(r, i)->is_plain && roster_member(r, i)->server == server;
     if (!watches) return NULL;
-    struct conn *c = roster_conn(r, server);
-    redisReply *reply;
-    struct fault *fault = conn_ask(c, &reply, "MULTI", NULL);
-    if (fault) return about_server(fault, c);
-    freeReplyObject(reply);
-    fault = conn_ask(c, &reply, "EXEC", NULL);
-    if (fault) return about_server(fault, c);
-    bool touched = reply->type == REDIS_REPLY_NIL;
-    freeReplyObject(reply);
-    return touched ? fault_new(FAULT_CHANGED, "a list named with --list was changed on %s while it was merged",
-                               endpoint_name(conn_endpoint(c)))
-                   : NULL;
+    struct about a = {.roster = r, .server = server};
+    struct fault *fault = ask(r, ask_watched, &a);
+    if (fault || !a.touched) return fault;
+    return fault_new(FAULT_CHANGED, "a list named with --list was changed on %s while it was merged",
+                     endpoint_name(roster_endpoint(r, server)));
 }
 
 struct fault *closing_check(struct roster *r)

@@ -27,6 +27,7 @@ struct lane {
     struct wire *wire;
     size_t floor;    /* one item and the one before it: always granted */
     size_t window;   /* what it may hold now, floor included */
+    bool begins;     /* on this connection: the first request is a small one */
     bool gives_back; /* what it was lent, as that runs off */
     struct lane *behind[URGENCIES];
     bool queued[URGENCIES];
@@ -34,7 +35,7 @@ struct lane {
 
 /* One connection, as what it may carry: the lanes that may want to ask on it, in the order they came. */
 struct wire {
-    const struct link *link; /* of the streams when we began; a reconnect replaces it in all of them */
+    const struct link *link; /* of the streams when we began, only to tell them apart: a reconnect replaces it in all of them */
     size_t lanes;            /* how many share it */
     struct lane *first[URGENCIES], *last[URGENCIES];
 };
@@ -74,6 +75,12 @@ static void dequeue(struct wire *w, enum urgency u)
 }
 
 void fetch_touch(struct fetch *f, size_t stream) { enqueue(&f->lanes[stream], PATIENT); }
+
+void fetch_reconnected(struct fetch *f, size_t stream)
+{
+    f->lanes[stream].begins = true;
+    fetch_touch(f, stream);
+}
 
 /* ---- windows ----------------------------------------------------------------------------------------------------- */
 
@@ -139,6 +146,7 @@ struct fault *fetch_new(struct stream **streams, size_t n, const struct fetch_li
         lane->wire = wire_of(f, stream_link(streams[i]));
         lane->wire->lanes++;
         lane->floor = floor_of(streams[i]);
+        lane->begins = true;
         lane->window = lane->floor + (f->fair < FIRST_WINDOW ? f->fair : FIRST_WINDOW);
         fetch_touch(f, i);
     }
@@ -251,7 +259,7 @@ static uint64_t next_request(const struct fetch *f, const struct lane *lane)
         n = f->limits.batch;
         uint64_t safe = stream_items_in(s, SIZE_MAX); /* the promise of 1 MB a command holds for --batch too */
         if (n > safe) n = safe;
-    } else if (asked == 0) {
+    } else if (lane->begins) {
         n = stream_items_in(s, FIRST_WINDOW);
         if (n > FIRST_ITEMS) n = FIRST_ITEMS;
     } else {
@@ -280,6 +288,7 @@ static bool ask_lane(struct fetch *f, struct lane *lane, enum urgency u)
         size_t outstanding = link_outstanding_bytes(link);
         if (outstanding > 0 && outstanding + stream_weight(s, n) > most) return false;
         stream_ask(s, n);
+        lane->begins = false;
     }
     return true;
 }

@@ -42,8 +42,11 @@ void fetch_free(struct fetch *f);
 void fetch_consumed(struct fetch *f, size_t stream);
 /* The merge waits for this stream. */
 void fetch_stalled(struct fetch *f, size_t stream);
-/* Its connection is a new one, or something arrived: it may want to ask. */
+/* Something arrived: it may want to ask. */
 void fetch_touch(struct fetch *f, size_t stream);
+/* Its connection is a new one, in place of one that was lost (with all other streams of that server). It begins with a few items: a
+ * connection that never lasts long still brings the merge on. */
+void fetch_reconnected(struct fetch *f, size_t stream);
 
 /* Asks for whatever may be asked for now. Once per turn of the loop; cheap when nothing changed. */
 void fetch_ask(struct fetch *f);

@@ -42,6 +42,9 @@ struct link {
     size_t head, count, capacity;
     size_t weight;        /* of all requests in the ring */
     bool unsent;          /* something was queued since link_flush() */
+    uint64_t answered;    /* ranges */
+    int64_t waiting_since; /* clock_ms() of the first request of those that are out, or of the last answer; 0: none is out */
+    bool held;            /* the output is the slow side: silence means nothing */
     bool waits_for_input; /* what is to be sent waits for the server's part of a TLS handshake */
     char *scratch;        /* READ_SIZE bytes */
 };
@@ -114,6 +117,10 @@ static void on_silence(evutil_socket_t fd, short what, void *arg)
 {
     (void)fd, (void)what;
     struct link *l = arg;
+    if (l->held) {
+        restart_silence(l);
+        return;
+    }
     const char *name = endpoint_name(l->endpoint);
     double seconds = (double)l->timeout_ms / 1000;
     if (l->state == LINK_CONNECTING) {
@@ -152,6 +159,8 @@ static void take_reply(struct link *l, void *reply)
         take_greeting(l, reply);
     } else {
         struct request r = pop_request(l);
+        l->answered++;
+        l->waiting_since = l->count > 0 ? clock_ms() : 0;
         r.fn(r.owner, reply);
     }
 }
@@ -313,8 +322,18 @@ void link_free(struct link *l)
 enum link_state link_state(const struct link *l) { return l->state; }
 const struct endpoint *link_endpoint(const struct link *l) { return l->endpoint; }
 uint64_t link_rtt_us(const struct link *l) { return l->rtt_us; }
+uint64_t link_answered(const struct link *l) { return l->answered; }
+int64_t link_waiting_since(const struct link *l) { return l->waiting_since; }
+void link_break(struct link *l, struct fault *fault) { go_down(l, fault); }
 size_t link_outstanding(const struct link *l) { return l->count; }
 size_t link_outstanding_bytes(const struct link *l) { return l->weight; }
+
+/* When the output goes on, the server's time begins anew. */
+void link_hold(struct link *l, bool held)
+{
+    if (l->held && !held && l->state != LINK_DOWN) restart_silence(l);
+    l->held = held;
+}
 
 struct fault *link_take_fault(struct link *l)
 {
@@ -345,7 +364,10 @@ void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t la
         buf_append(&l->early, text, (size_t)len);
         redisFreeCommand(text);
     }
-    if (l->count == 0) restart_silence(l);
+    if (l->count == 0) {
+        restart_silence(l);
+        l->waiting_since = clock_ms();
+    }
     push_request(l, (struct request){fn, owner, *reply});
     l->unsent = true;
 }

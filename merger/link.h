@@ -5,8 +5,8 @@
  * head says what the next reply is for. Redis answers in order, so that is all the bookkeeping there is.
  *
  * The callbacks of requests only record what arrived; the work is done once per turn of the loop. A link that goes down
- * calls every outstanding request back with NULL, keeps the reason (link_fault) and stays down: whoever wants to go on
- * makes a new one. A link may be freed at any time except from within a callback of its own.
+ * calls every outstanding request back with NULL, keeps the reason (link_take_fault) and stays down: whoever wants to go on
+ * makes a new one, as lifeline.h does. A link may be freed at any time except from within a callback of its own.
  */
 #ifndef NWM_LINK_H
 #define NWM_LINK_H
@@ -43,6 +43,17 @@ struct fault *link_take_fault(struct link *l);
  * queues: link_flush() sends. On a link that is down, nothing is queued and the callback is not called. */
 void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, const struct expectation *reply,
                     link_reply_fn *fn, void *owner);
+
+/* Takes it down for a reason that only a reply could tell (-LOADING); takes the fault. The other requests that are out are called back
+ * with NULL; may be called from within a callback. */
+void link_break(struct link *l, struct fault *fault);
+/* While held, silence is not held against the server: whoever reads the output is the slow side. */
+void link_hold(struct link *l, bool held);
+/* Ranges that were answered since it was made. */
+uint64_t link_answered(const struct link *l);
+/* clock_ms() when the oldest request that is out was the first one waited for, or the last answer came; 0 when nothing is out.
+ * On a link that is down: as it was then. */
+int64_t link_waiting_since(const struct link *l);
 
 /* The round trip to the server in microseconds, as the greeting took it; 0 until the link is up. */
 uint64_t link_rtt_us(const struct link *l);

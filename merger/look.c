@@ -58,32 +58,37 @@ static void take_manifest(struct member *m, size_t server, const redisReply *has
     if (fault) m->fault = fault_about(fault, "%s", m->name);
 }
 
-/* An error instead of them is the server's word on the one dataset or on us. */
-static void take_pair(struct member *m, size_t server, const redisReply *hash, const redisReply *lease)
+/* An error instead of them is the server's word on the one dataset or on us; one that may pass is about the server, and returned. */
+static struct fault *take_pair(struct member *m, size_t server, const redisReply *hash, const redisReply *lease)
 {
     struct fault *refused = reply_fault(hash, "reading the manifest");
     if (!refused) refused = reply_fault(lease, "reading the lease");
+    if (refused && fault_may_pass(refused)) return refused;
     if (!refused)
         take_manifest(m, server, hash, lease);
     else if (!m->fault)
         m->fault = fault_about(refused, "%s", m->name);
     else
         fault_free(refused);
+    return NULL;
 }
 
 /* EXEC's reply, refused being the first error of those before it. *full: the server has no memory to queue commands. */
-static void take_exec(struct member *m, size_t server, const redisReply *reply, struct fault *refused, bool *full)
+static struct fault *take_exec(struct member *m, size_t server, const redisReply *reply, struct fault *refused,
+                               bool *full)
 {
     if (!refused) refused = reply_fault(reply, "reading the manifest");
     if (!refused && !(reply->type == REDIS_REPLY_ARRAY && reply->elements == 2))
         refused = fault_new(FAULT_PROTOCOL, "EXEC was not answered with two replies");
     *full = refused && fault_is(refused, FAULT_SERVER_FULL);
+    if (refused && fault_may_pass(refused)) return refused;
     if (!refused)
-        take_pair(m, server, reply->element[0], reply->element[1]);
-    else if (!m->fault && !*full)
+        return take_pair(m, server, reply->element[0], reply->element[1]);
+    if (!m->fault && !*full)
         m->fault = fault_about(refused, "%s", m->name);
     else
         fault_free(refused);
+    return NULL;
 }
 
 /* The replies of MULTI, HGETALL, PTTL, EXEC. */
@@ -98,12 +103,12 @@ static struct fault *read_about(struct conn *c, struct member *m, size_t server,
             return fault;
         }
         if (i == REPLIES_PER_DATASET - 1)
-            take_exec(m, server, reply, refused, full);
+            refused = take_exec(m, server, reply, refused, full);
         else if (!refused)
             refused = reply_fault(reply, "reading the manifest");
         freeReplyObject(reply);
     }
-    return NULL;
+    return refused;
 }
 
 /* Reading needs no memory where queueing does. A load that ends between the two replies looks like one that lost its
@@ -121,7 +126,7 @@ static struct fault *look_without_multi(struct conn *c, struct member *m, const 
     if (fault) return fault;
     fault = conn_reply(c, &left);
     if (!fault) {
-        take_pair(m, server, hash, left);
+        fault = take_pair(m, server, hash, left);
         freeReplyObject(left);
     }
     freeReplyObject(hash);
@@ -151,7 +156,7 @@ struct fault *look_at_datasets(struct conn *c, size_t server, const struct optio
 
 /* ---- plain lists ------------------------------------------------------------------------------------------------- */
 
-static void take_length(struct member *m, size_t server, const redisReply *reply)
+static struct fault *take_length(struct member *m, size_t server, const redisReply *reply)
 {
     struct fault *fault = reply_fault(reply, "LLEN");
     if (!fault && reply->type != REDIS_REPLY_INTEGER)
@@ -164,12 +169,13 @@ static void take_length(struct member *m, size_t server, const redisReply *reply
         m->manifest.items = (uint64_t)reply->integer;
         if (!m->manifest.list) m->manifest.list = mem_strdup(m->id);
     }
-    if (!fault) return;
+    if (!fault || fault_may_pass(fault)) return fault;
     if (m->fault) {
         fault_free(fault);
     } else {
         m->fault = fault_about(fault, "%s", m->name);
     }
+    return NULL;
 }
 
 struct fault *look_at_lists(struct conn *c, size_t server, bool watch, struct member *members, size_t n)
@@ -184,8 +190,9 @@ struct fault *look_at_lists(struct conn *c, size_t server, bool watch, struct me
         conn_append_words(c, "LLEN", m->id, NULL);
         fault = conn_reply(c, &reply);
         if (fault) return fault;
-        take_length(m, server, reply);
+        fault = take_length(m, server, reply);
         freeReplyObject(reply);
+        if (fault) return fault;
     }
     return NULL;
 }

@@ -8,7 +8,8 @@
 #include "merger/roster.h"
 
 /* Looks at those of the n members that are not decided yet and may live on this server. What it finds goes into the member: manifest, lease,
- * server. A manifest that is not understood becomes the member's fault; what concerns the server is returned. */
+ * server. A manifest that is not understood becomes the member's fault; what concerns the server is returned. Can be
+ * repeated from the beginning. */
 struct fault *look_at_datasets(struct conn *c, size_t server, const struct options *o, struct member *members, size_t n)
     MUST_CHECK;
 

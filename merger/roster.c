@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "merger/control.h"
 #include "merger/look.h"
 #include "merger/wakeup.h"
 #include "shared/log.h"
@@ -15,12 +16,13 @@ enum { LOOK_EVERY_MS = 1000, DEFAULT_LEASE_MS = 15000 /* of a worker that does n
 
 struct server {
     struct endpoint *endpoint;
-    struct conn *conn;
+    struct control *control;
     struct wakeup *wakeup; /* only while something is waited for */
 };
 
 struct roster {
     const struct options *options;
+    char *client_name;
     struct server *servers;
     size_t server_count;
     struct member *members;
@@ -29,8 +31,6 @@ struct roster {
     int64_t since_s;     /* loads that began before are not there yet */
     int64_t progress_ms; /* clock_ms() when something last moved */
 };
-
-static char *client_name(const struct options *o) { return mem_printf("nwm-merger:%s", o->job); }
 
 /* ---- members ----------------------------------------------------------------------------------------------------- */
 
@@ -69,12 +69,24 @@ static struct fault *about_server(struct fault *f, const struct server *s)
     return f ? fault_frame(f, "ask %s", endpoint_name(s->endpoint)) : NULL;
 }
 
+struct set {
+    const char *key;
+    redisReply *reply;
+};
+
+static struct fault *ask_set(struct conn *c, void *set)
+{
+    struct set *s = set;
+    return conn_ask(c, &s->reply, "SMEMBERS", s->key, NULL);
+}
+
 /* The strings of a set. Appended to *texts; foreign ones that are no valid names are left out. */
 static struct fault *read_set(struct server *s, const char *key, char ***texts, size_t *n)
 {
-    redisReply *reply;
-    struct fault *fault = conn_ask(s->conn, &reply, "SMEMBERS", key, NULL);
+    struct set set = {.key = key};
+    struct fault *fault = control_ask(s->control, ask_set, &set);
     if (fault) return about_server(fault, s);
+    redisReply *reply = set.reply;
     for (size_t i = 0; reply->type == REDIS_REPLY_ARRAY && i < reply->elements; i++) {
         const redisReply *e = reply->element[i];
         if (e->type != REDIS_REPLY_STRING || strlen(e->str) != e->len || !dataset_name_is_valid(e->str)) continue;
@@ -263,6 +275,26 @@ static void judge(struct roster *r, struct member *m)
     }
 }
 
+/* The members as seen by one server. */
+struct look {
+    struct roster *roster;
+    size_t server;
+    bool watch;
+};
+
+static struct fault *ask_datasets(struct conn *c, void *look)
+{
+    const struct look *l = look;
+    struct roster *r = l->roster;
+    return look_at_datasets(c, l->server, r->options, r->members, r->count);
+}
+
+static struct fault *ask_lists(struct conn *c, void *look)
+{
+    const struct look *l = look;
+    return look_at_lists(c, l->server, l->watch, l->roster->members, l->roster->count);
+}
+
 struct fault *roster_look(struct roster *r)
 {
     struct fault *fault = NULL;
@@ -271,8 +303,8 @@ struct fault *roster_look(struct roster *r)
         if (!fault) fault = check_count(r);
     }
     for (size_t i = 0; i < r->server_count && !fault; i++) {
-        struct server *s = &r->servers[i];
-        fault = about_server(look_at_datasets(s->conn, i, r->options, r->members, r->count), s);
+        struct look look = {.roster = r, .server = i};
+        fault = about_server(control_ask(r->servers[i].control, ask_datasets, &look), &r->servers[i]);
     }
     for (size_t i = 0; i < r->count && !fault; i++) {
         struct member *m = &r->members[i];
@@ -284,12 +316,15 @@ struct fault *roster_look(struct roster *r)
 static struct fault *look_at_all_lists(struct roster *r, bool watch)
 {
     struct fault *fault = NULL;
-    for (size_t i = 0; i < r->server_count && !fault; i++)
-        fault = about_server(look_at_lists(r->servers[i].conn, i, watch, r->members, r->count), &r->servers[i]);
+    for (size_t i = 0; i < r->server_count && !fault; i++) {
+        struct look look = {r, i, watch};
+        fault = about_server(control_ask(r->servers[i].control, ask_lists, &look), &r->servers[i]);
+    }
     for (size_t i = 0; i < r->count && !fault; i++) {
         struct member *m = &r->members[i];
         if (!m->is_plain || m->fault) continue;
         m->ready = m->found;
+        if (watch && m->found) control_watches(r->servers[m->server].control);
         if (!m->found)
             m->fault = fault_about(fault_new(FAULT_VANISHED, "there is no list of this name"), "%s", m->name);
     }
@@ -353,14 +388,12 @@ static struct fault *timed_out(const struct roster *r)
 
 static void subscribe(struct roster *r)
 {
-    char *name = client_name(r->options);
     char *channel = dataset_events_channel(r->options->prefix, r->options->job);
     for (size_t i = 0; i < r->server_count; i++) {
         struct server *s = &r->servers[i];
-        if (!s->wakeup) s->wakeup = wakeup_new(s->endpoint, name, channel, r->options->timeout_ms);
+        if (!s->wakeup) s->wakeup = wakeup_new(s->endpoint, r->client_name, channel, r->options->timeout_ms);
     }
     free(channel);
-    free(name);
 }
 
 static void unsubscribe(struct roster *r)
@@ -437,10 +470,12 @@ struct fault *roster_wait(struct roster *r)
 
 /* ---- opening ----------------------------------------------------------------------------------------------------- */
 
+static struct fault *ask_clock(struct conn *c, void *reply) { return conn_ask(c, reply, "TIME", NULL); }
+
 static struct fault *read_clock(struct roster *r)
 {
     redisReply *reply;
-    struct fault *fault = conn_ask(r->servers[0].conn, &reply, "TIME", NULL);
+    struct fault *fault = control_ask(r->servers[0].control, ask_clock, &reply);
     if (fault) return about_server(fault, &r->servers[0]);
     if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && reply->element[0]->str)
         r->now_s = strtoll(reply->element[0]->str, NULL, 10);
@@ -457,13 +492,15 @@ struct fault *roster_connect(const struct options *o, struct roster **out)
     r->options = o;
     r->server_count = o->endpoint_count;
     r->servers = mem_zalloc(r->server_count * sizeof *r->servers);
-    char *name = client_name(o);
+    r->client_name = mem_printf("nwm-merger:%s", o->job);
+    /* Who asks how things stand wants to know that the server is away, not to wait for it. */
+    int64_t patience_ms = o->status || o->jobs ? 0 : o->timeout_ms;
     struct fault *fault = NULL;
     for (size_t i = 0; i < r->server_count && !fault; i++) {
-        r->servers[i].endpoint = o->endpoints[i];
-        fault = conn_open(o->endpoints[i], name, o->timeout_ms, &r->servers[i].conn);
+        struct server *s = &r->servers[i];
+        s->endpoint = o->endpoints[i];
+        fault = control_open(s->endpoint, r->client_name, o->timeout_ms, patience_ms, &s->control);
     }
-    free(name);
     /* Only these want to know how old something is; everybody else is spared the round trip. */
     bool asks_age = o->has_since || o->status;
     return fault || !asks_age ? fault : read_clock(r);
@@ -482,10 +519,11 @@ void roster_free(struct roster *r)
 {
     if (!r) return;
     unsubscribe(r);
-    for (size_t i = 0; i < r->server_count; i++) conn_close(r->servers[i].conn);
+    for (size_t i = 0; i < r->server_count; i++) control_close(r->servers[i].control);
     for (size_t i = 0; i < r->count; i++) free_member(&r->members[i]);
     free(r->members);
     free(r->servers);
+    free(r->client_name);
     free(r);
 }
 
@@ -498,7 +536,8 @@ void roster_print_faults(const struct roster *r)
 size_t roster_size(const struct roster *r) { return r->count; }
 const struct member *roster_member(const struct roster *r, size_t i) { return &r->members[i]; }
 size_t roster_servers(const struct roster *r) { return r->server_count; }
-struct conn *roster_conn(struct roster *r, size_t server) { return r->servers[server].conn; }
+struct control *roster_control(struct roster *r, size_t server) { return r->servers[server].control; }
+const struct endpoint *roster_endpoint(const struct roster *r, size_t server) { return r->servers[server].endpoint; }
 int64_t roster_now(const struct roster *r) { return r->now_s; }
 
 /* ---- what the merge needs ---------------------------------------------------------------------------------------- */

@@ -10,7 +10,7 @@
  *   wrong      failed, consumed, lost (loading, and no lease in two looks one lease apart), or not understood: it has a fault
  *
  * The control connections stay open during the merge: plain lists are watched on them, and at the end they tell whether all
- * lists still have the length they were read with.
+ * lists still have the length they were read with. One that was lost is replaced (control.h), but for the lists watched on it.
  */
 #ifndef NWM_ROSTER_H
 #define NWM_ROSTER_H
@@ -25,6 +25,7 @@
 #include "shared/fault.h"
 #include "shared/options.h"
 
+struct control;
 struct roster;
 
 /* One dataset or plain list, as the last look saw it. Owned by the roster. */
@@ -59,7 +60,8 @@ size_t roster_size(const struct roster *r);
 const struct member *roster_member(const struct roster *r, size_t i);
 size_t roster_servers(const struct roster *r);
 /* The control conversation with a server. */
-struct conn *roster_conn(struct roster *r, size_t server);
+struct control *roster_control(struct roster *r, size_t server);
+const struct endpoint *roster_endpoint(const struct roster *r, size_t server);
 /* Redis's clock at the start, in Unix seconds. */
 int64_t roster_now(const struct roster *r);
 

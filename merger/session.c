@@ -5,8 +5,9 @@
 #include <stdlib.h>
 
 #include "merger/fetch.h"
-#include "merger/link.h"
+#include "merger/lifeline.h"
 #include "merger/progress.h"
+#include "merger/recheck.h"
 #include "merger/stream.h"
 #include "shared/conn.h"
 #include "shared/log.h"
@@ -31,8 +32,8 @@ struct session {
     struct event *stop_event;
     struct event *sink_event;  /* only where the output can block */
     struct event *flush_event; /* ends a wait when there is something to show */
-    struct link **links;       /* one a server; NULL where no stream lives */
-    size_t link_count;
+    struct lifeline **lines;   /* one a server; NULL where no stream lives */
+    size_t line_count;
     struct stream **streams;
     size_t stream_count;
     struct fetch *fetch;
@@ -52,19 +53,28 @@ struct session {
 /* Only to wake the loop: stop_signal() and the sink's own poll() say the rest. */
 static void on_wake(evutil_socket_t fd, short what, void *arg) { (void)fd, (void)what, (void)arg; }
 
-static void make_links(struct session *s)
+static void make_lines(struct session *s)
 {
-    s->link_count = roster_servers(s->roster);
-    s->links = mem_zalloc(s->link_count * sizeof *s->links);
+    s->line_count = roster_servers(s->roster);
+    s->lines = mem_zalloc(s->line_count * sizeof *s->lines);
     char *name = mem_printf("nwm-merger:%s", s->options->job);
     for (size_t i = 0; i < roster_size(s->roster); i++) {
         const struct member *m = roster_member(s->roster, i);
-        struct link **l = &s->links[m->server];
+        struct lifeline **l = &s->lines[m->server];
         if (!*l && m->manifest.items > 0)
-            *l = link_new(s->base, s->options->endpoints[m->server], name, s->options->separator,
-                          s->options->timeout_ms);
+            *l = lifeline_new(s->base, s->options->endpoints[m->server], name, s->options->separator,
+                              s->options->timeout_ms);
     }
     free(name);
+}
+
+static size_t server_of(const struct session *s, size_t stream) { return roster_member(s->roster, stream)->server; }
+
+/* The stream's server has a link, or another than before. */
+static void give_link(struct session *s, size_t stream)
+{
+    const struct lifeline *l = s->lines[server_of(s, stream)];
+    stream_set_link(s->streams[stream], l ? lifeline_link(l) : NULL);
 }
 
 static void make_streams(struct session *s)
@@ -72,11 +82,10 @@ static void make_streams(struct session *s)
     s->stream_count = roster_size(s->roster);
     s->streams = mem_zalloc((s->stream_count + 1) * sizeof *s->streams);
     for (size_t i = 0; i < s->stream_count; i++) {
-        const struct member *m = roster_member(s->roster, i);
-        struct stream_spec spec = roster_spec(m);
+        struct stream_spec spec = roster_spec(roster_member(s->roster, i));
         if (s->resume) spec.from = resume_mark(s->resume, i);
         s->streams[i] = stream_new(&spec, s->options->separator);
-        stream_set_link(s->streams[i], s->links[m->server]);
+        give_link(s, i);
     }
 }
 
@@ -84,7 +93,7 @@ static struct fault *make_fetch(struct session *s)
 {
     struct fetch_limits limits = {
         .memory = s->options->memory,
-        .fixed = sink_memory() + s->link_count * LINK_MEMORY,
+        .fixed = sink_memory() + s->line_count * LINK_MEMORY,
         .batch = s->options->batch,
         .has_item_limit = s->options->has_limit && !s->options->unique,
         .item_limit = s->options->limit,
@@ -112,7 +121,7 @@ struct fault *session_new(const struct options *o, struct roster *r, const struc
     s->resume = resume;
     s->base = event_base_new();
     if (!s->base) return fault_new(FAULT_NO_MEMORY, "the event loop could not be made");
-    make_links(s);
+    make_lines(s);
     make_streams(s);
     struct fault *fault = make_fetch(s);
     if (fault) return fault;
@@ -138,13 +147,13 @@ void session_free(struct session *s)
     progress_free(s->progress);
     merge_free(s->merge);
     fetch_free(s->fetch);
-    for (size_t i = 0; i < s->link_count; i++) link_free(s->links[i]);
+    for (size_t i = 0; i < s->line_count; i++) lifeline_free(s->lines[i]);
     for (size_t i = 0; i < s->stream_count; i++) stream_free(s->streams[i]);
     if (s->stop_event) event_free(s->stop_event);
     if (s->sink_event) event_free(s->sink_event);
     if (s->flush_event) event_free(s->flush_event);
     if (s->base) event_base_free(s->base);
-    free(s->links);
+    free(s->lines);
     free(s->streams);
     free(s);
 }
@@ -153,6 +162,14 @@ size_t session_streams(const struct session *s) { return s->stream_count; }
 struct stream *session_stream(const struct session *s, size_t i) { return s->streams[i]; }
 const struct merge *session_merge(const struct session *s) { return s->merge; }
 struct session_times session_times(const struct session *s) { return s->times; }
+
+uint64_t session_reconnects(const struct session *s)
+{
+    uint64_t n = 0;
+    for (size_t i = 0; i < s->line_count; i++)
+        if (s->lines[i]) n += lifeline_reconnects(s->lines[i]);
+    return n;
+}
 
 /* ---- one turn ---------------------------------------------------------------------------------------------------- */
 
@@ -164,16 +181,63 @@ static bool is_needed(const struct session *s, const struct link *l)
     return false;
 }
 
-/* A link that is down takes its streams with it, unless everything it was to bring is here: what was asked and did not come is
- * unasked again. (Going on after a reconnect would begin here.) */
-static struct fault *check_links(struct session *s)
+static bool wants_from(const struct session *s, size_t stream, size_t server)
 {
-    for (size_t i = 0; i < s->link_count; i++)
-        if (s->links[i] && link_state(s->links[i]) == LINK_DOWN && is_needed(s, s->links[i])) {
-            struct fault *fault = link_take_fault(s->links[i]);
-            if (fault) return fault_frame(fault, "merge job %s", s->options->job);
-        }
+    return server_of(s, stream) == server && stream_unasked(s->streams[stream]) > 0;
+}
+
+/* The stream of this server that the merge waits for, or will. */
+static size_t waiting_stream(const struct session *s, size_t server)
+{
+    if (s->stalled && wants_from(s, s->stalled_on, server)) return s->stalled_on;
+    size_t i = 0;
+    while (i < s->stream_count && !wants_from(s, i, server)) i++;
+    return i;
+}
+
+static struct fault *about_server(const struct session *s, size_t server, struct fault *fault)
+{
+    size_t i = waiting_stream(s, server);
+    if (i < s->stream_count) fault_about(fault, "%s", stream_spec(s->streams[i])->name);
+    return fault_frame(fault, "merge job %s", s->options->job);
+}
+
+/* A server is back. If it has what it had, its streams go on from what they need: what was asked and did not come is unasked again. The
+ * loop must not wait before they have asked. */
+static struct fault *go_on(struct session *s, size_t server)
+{
+    struct fault *fault = recheck_server(s->roster, s->options, server);
+    if (fault && fault_may_pass(fault)) return lifeline_failed(s->lines[server], fault);
+    if (fault) return fault;
+    lifeline_adopt(s->lines[server]);
+    for (size_t i = 0; i < s->stream_count; i++) {
+        if (server_of(s, i) != server) continue;
+        give_link(s, i);
+        fetch_reconnected(s->fetch, i);
+    }
+    s->stalled = false;
     return NULL;
+}
+
+/* A link that is down is replaced, unless everything it was to bring is here. */
+static struct fault *tend_lines(struct session *s)
+{
+    for (size_t i = 0; i < s->line_count; i++) {
+        struct lifeline *l = s->lines[i];
+        if (!l || link_state(lifeline_link(l)) != LINK_DOWN || !is_needed(s, lifeline_link(l))) continue;
+        bool back;
+        struct fault *fault = lifeline_turn(l, &back);
+        if (!fault && back) fault = go_on(s, i);
+        if (fault) return about_server(s, i, fault);
+    }
+    return NULL;
+}
+
+/* The clocks of the servers stand still while the reader of the output is the slow side. */
+static void hold_lines(struct session *s, bool held)
+{
+    for (size_t i = 0; i < s->line_count; i++)
+        if (s->lines[i]) lifeline_hold(s->lines[i], held);
 }
 
 static struct fault *take_stream_fault(struct session *s)
@@ -265,7 +329,7 @@ static struct fault *turn(struct session *s)
     struct fault *fault = NULL;
     if (s->phase == PHASE_MERGING) {
         fault = turn_merge(s);
-        if (!fault) fault = check_links(s);
+        if (!fault) fault = tend_lines(s);
         if (!fault) fault = save(s);
     }
     if (!fault && s->phase == PHASE_FLUSHING) {
@@ -274,11 +338,11 @@ static struct fault *turn(struct session *s)
     }
     if (fault) return fault;
     if (s->phase == PHASE_MERGING) fetch_ask(s->fetch);
-    for (size_t i = 0; i < s->link_count; i++)
-        if (s->links[i]) link_flush(s->links[i]);
+    for (size_t i = 0; i < s->line_count; i++)
+        if (s->lines[i]) link_flush(lifeline_link(s->lines[i]));
     progress_tick(s->progress, merge_items(s->merge));
     /* A link that died while sending has no events left: nothing would end the wait that comes now. */
-    return s->phase == PHASE_MERGING ? check_links(s) : NULL;
+    return s->phase == PHASE_MERGING ? tend_lines(s) : NULL;
 }
 
 /* Waits for the loop when there is nothing to do but wait, and counts for whom. */
@@ -286,7 +350,9 @@ static void spin(struct session *s)
 {
     bool waits = s->stalled || s->sink_waited_for;
     uint64_t before = waits ? clock_us() : 0;
+    if (s->sink_waited_for) hold_lines(s, true);
     event_base_loop(s->base, waits ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
+    if (s->sink_waited_for) hold_lines(s, false);
     if (!waits) return;
     uint64_t passed = clock_us() - before;
     if (s->sink_waited_for) {

@@ -3,7 +3,8 @@
  *
  * One thread, one event_base. The callbacks of links, signals and the output only record; after each turn of the loop
  * session's one function does the work: merge at most a thousand items, ask for the next batches, write what is full.
- * While the output is blocked no source is asked for more, so no source's clock runs.
+ * While the output is blocked no source's clock runs. A server that is lost is waited for and asked again (lifeline.h), after a look
+ * whether it still has what it had (recheck.h).
  */
 #ifndef NWM_SESSION_H
 #define NWM_SESSION_H
@@ -35,6 +36,9 @@ struct fault *session_run(struct session *s) MUST_CHECK;
 size_t session_streams(const struct session *s);
 struct stream *session_stream(const struct session *s, size_t i);
 const struct merge *session_merge(const struct session *s);
+
+/* How often a server was lost and came back. */
+uint64_t session_reconnects(const struct session *s);
 
 /* Where the time went, in microseconds, and what it brought: working, waiting for streams, waiting for the reader of the output. */
 struct session_times {

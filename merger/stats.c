@@ -25,7 +25,7 @@ static void json_string(struct buf *out, const char *text)
 }
 
 struct totals {
-    uint64_t batches, stalls, items, bytes;
+    uint64_t batches, stalls, reconnects, items, bytes;
     double total_s, stream_s, output_s, cpu_s, working_s;
     long peak_kb;
 };
@@ -40,6 +40,7 @@ static struct totals count_totals(const struct session *s)
         t.batches += st->batches;
         t.stalls += st->stalls;
     }
+    t.reconnects = session_reconnects(s);
     struct session_times times = session_times(s);
     struct rusage usage;
     getrusage(RUSAGE_SELF, &usage);
@@ -77,8 +78,8 @@ static void write_json(struct buf *out, const struct options *o, const struct se
                t.working_s, t.stream_s, t.output_s);
     buf_printf(out,
                ",\"cpu_seconds\":%.6f,\"peak_memory_bytes\":%ld,\"batches\":%" PRIu64 ",\"stalls\":%" PRIu64
-               ",\"streams\":[",
-               t.cpu_s, t.peak_kb * 1024, t.batches, t.stalls);
+               ",\"reconnects\":%" PRIu64 ",\"streams\":[",
+               t.cpu_s, t.peak_kb * 1024, t.batches, t.stalls, t.reconnects);
     for (size_t i = 0; i < session_streams(s); i++) {
         struct stream *st = session_stream(s, i);
         const struct stream_stats *n = stream_stats(st);
@@ -106,7 +107,8 @@ static void write_text(struct buf *out, const struct session *s, const struct or
                t.total_s > 0 ? (double)t.bytes / 1e6 / t.total_s : 0);
     buf_printf(out, "cpu       %.3f s, %.0f ns an item\n", t.cpu_s, t.items ? t.cpu_s * 1e9 / (double)t.items : 0);
     buf_printf(out, "memory    %.1f MiB at the peak\n", (double)t.peak_kb / 1024);
-    buf_printf(out, "batches   %" PRIu64 ", %" PRIu64 " stalls\n", t.batches, t.stalls);
+    buf_printf(out, "batches   %" PRIu64 ", %" PRIu64 " stalls, %" PRIu64 " reconnects\n", t.batches, t.stalls,
+               t.reconnects);
     for (size_t i = 0; i < session_streams(s); i++) {
         struct stream *st = session_stream(s, i);
         const struct stream_stats *n = stream_stats(st);

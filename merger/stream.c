@@ -351,14 +351,21 @@ static struct asked *pop_asked(struct stream *s)
     return a;
 }
 
-/* The link's callback. An error reply fails the stream; a dead link puts the range back to be asked again. */
+/* To be asked again; those behind it come back as well, for the link is down. */
+static void put_back(struct stream *s, const struct asked *a)
+{
+    if (a->start < s->asked_items) s->asked_items = a->start;
+}
+
+/* The link's callback. An error reply fails the stream, or where it may pass, the link; a dead link puts the range back to be asked
+ * again. */
 static void on_reply(void *owner, void *reply)
 {
     struct stream *s = owner;
     struct asked *a = pop_asked(s);
     struct fault *fault = NULL;
     if (!reply) {
-        if (a->start < s->asked_items) s->asked_items = a->start;
+        put_back(s, a);
     } else if (s->state != STREAM_OPEN) {
         decoded_free(reply);
     } else if (decoded_is_batch(reply)) {
@@ -372,7 +379,10 @@ static void on_reply(void *owner, void *reply)
         free(doing);
         decoded_free(reply);
     }
-    if (fault) {
+    if (fault && fault_may_pass(fault)) {
+        put_back(s, a);
+        link_break(s->link, fault);
+    } else if (fault) {
         fault_frame(fault, "read items %" PRIu64 " to %" PRIu64 " of %s", a->start + 1, a->start + a->n, s->spec.name);
         stream_fail(s, fault);
     }

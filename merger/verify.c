@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "merger/control.h"
 #include "shared/conn.h"
 #include "shared/mem.h"
 
@@ -85,28 +86,52 @@ static uint64_t items_at_once(const struct manifest *f)
     return n ? n : 1;
 }
 
-static struct fault *fetch_whole(struct verify *v, struct conn *c, const struct member *m)
+/* One dataset, and what there was before it. */
+struct whole {
+    struct verify *verify;
+    const struct manifest *manifest;
+    size_t count, reply_count;
+};
+
+/* After a lost connection it begins anew. */
+static void forget_begun(const struct whole *w)
 {
-    const struct manifest *f = &m->manifest;
+    struct verify *v = w->verify;
+    v->count = w->count;
+    while (v->reply_count > w->reply_count) freeReplyObject(v->replies[--v->reply_count]);
+}
+
+static struct fault *ask_whole(struct conn *c, void *whole)
+{
+    const struct whole *w = whole;
+    const struct manifest *f = w->manifest;
     uint64_t step = items_at_once(f);
     struct fault *fault = NULL;
+    forget_begun(w);
     for (uint64_t at = 0; at < f->items && !fault; at += step)
-        fault = fetch_range(v, c, f, at, f->items - at < step ? f->items - at : step);
-    return fault ? fault_about(fault_frame(fault, "verify %s", m->name), "%s", m->name) : NULL;
+        fault = fetch_range(w->verify, c, f, at, f->items - at < step ? f->items - at : step);
+    return fault;
+}
+
+static struct fault *fetch_whole(struct verify *v, struct control *c, const struct member *m)
+{
+    struct whole w = {v, &m->manifest, v->count, v->reply_count};
+    struct fault *fault = control_ask(c, ask_whole, &w);
+    return fault_about(fault_frame(fault, "verify %s", m->name), "%s", m->name);
 }
 
 static struct fault *fetch_all(struct verify *v, struct roster *r)
 {
     size_t servers = roster_servers(r);
-    struct conn **conns = mem_zalloc(servers * sizeof *conns);
+    const struct options *o = v->options;
+    struct control **controls = mem_zalloc(servers * sizeof *controls);
     struct fault *fault = NULL;
     for (size_t i = 0; i < servers && !fault; i++)
-        fault = conn_open(v->options->endpoints[i], "nwm-merger-verify", v->options->timeout_ms, &conns[i]);
+        fault = control_open(o->endpoints[i], "nwm-merger-verify", o->timeout_ms, o->timeout_ms, &controls[i]);
     for (size_t i = 0; i < roster_size(r) && !fault; i++)
-        fault = fetch_whole(v, conns[roster_member(r, i)->server], roster_member(r, i));
-    for (size_t i = 0; i < servers; i++)
-        if (conns[i]) conn_close(conns[i]);
-    free(conns);
+        fault = fetch_whole(v, controls[roster_member(r, i)->server], roster_member(r, i));
+    for (size_t i = 0; i < servers; i++) control_close(controls[i]);
+    free(controls);
     return fault;
 }
 

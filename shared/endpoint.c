@@ -278,7 +278,7 @@ size_t endpoint_addresses(const struct endpoint *e) { return e->path ? 1 : e->ad
 
 /* ---- connecting -------------------------------------------------------------------------------------------------- */
 
-static struct fault *cannot_connect(const struct endpoint *e, const char *why, int error)
+static struct fault *describe_refusal(const struct endpoint *e, const char *why, int error)
 {
     if (error == ENOENT)
         return fault_new(FAULT_UNREACHABLE,
@@ -297,6 +297,12 @@ static struct fault *cannot_connect(const struct endpoint *e, const char *why, i
                          e->name, why);
     return fault_new(FAULT_UNREACHABLE, "cannot connect to %s: %s; is a Redis running there? (try %s ping)", e->name,
                      why, e->redis_cli);
+}
+
+/* Whoever was there before waits for it to come back. */
+static struct fault *cannot_connect(const struct endpoint *e, const char *why, int error)
+{
+    return fault_passing(describe_refusal(e, why, error));
 }
 
 /* What cannot be set is not missed: a unix socket has none of these. hiredis 0.14 sets TCP_NODELAY itself, 1.x leaves it
@@ -413,22 +419,23 @@ bool endpoint_holds_input(const redisContext *c) { return tls_holds_input(c); }
 
 struct fault *endpoint_lost(const struct endpoint *e, int error)
 {
-    if (error) return fault_new(FAULT_UNREACHABLE, "connection to %s lost: %s", e->name, strerror(error));
-    return fault_new(FAULT_UNREACHABLE,
-                     "%s closed the connection; was it restarted, or did it end this client? (its log "
-                     "says why)",
-                     e->name);
+    struct fault *f = error ? fault_new(FAULT_UNREACHABLE, "connection to %s lost: %s", e->name, strerror(error))
+                            : fault_new(FAULT_UNREACHABLE,
+                                        "%s closed the connection; was it restarted, or did it end this client? (its "
+                                        "log says why)",
+                                        e->name);
+    return fault_passing(f);
 }
 
 struct fault *endpoint_context_fault(const struct endpoint *e, const redisContext *c)
 {
     const char *tls = e->tls ? tls_failure(c) : NULL;
-    if (tls) return fault_new(FAULT_UNREACHABLE, "no TLS with %s: %s", e->name, tls);
+    if (tls) return fault_passing(fault_new(FAULT_UNREACHABLE, "no TLS with %s: %s", e->name, tls));
     switch (c->err) {
     case REDIS_ERR_EOF: return endpoint_lost(e, 0);
     case REDIS_ERR_PROTOCOL:
         return fault_new(FAULT_PROTOCOL, "%s does not speak as a Redis should: %s", e->name, c->errstr);
     case REDIS_ERR_OOM: return fault_new(FAULT_NO_MEMORY, "no memory for a reply of %s", e->name);
-    default: return fault_new(FAULT_UNREACHABLE, "connection to %s lost: %s", e->name, c->errstr);
+    default: return fault_passing(fault_new(FAULT_UNREACHABLE, "connection to %s lost: %s", e->name, c->errstr));
     }
 }

@@ -14,6 +14,7 @@ struct fault {
     char *subject, *origin;
     char **frames; /* innermost first, so that adding one outside is cheap */
     size_t n_frames;
+    bool may_pass;
 };
 
 #define FAULT_ROW(kind, name, code) [kind] = {name, code},
@@ -118,6 +119,14 @@ struct fault *fault_origin(struct fault *f, const char *format, ...)
     va_end(args);
     return f;
 }
+
+struct fault *fault_passing(struct fault *f)
+{
+    if (f) f->may_pass = true;
+    return f;
+}
+
+bool fault_may_pass(const struct fault *f) { return f->may_pass; }
 
 const char *fault_name(const struct fault *f) { return f->name ? f->name : kinds[f->kind].name; }
 const char *fault_message(const struct fault *f) { return f->message; }

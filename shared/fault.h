@@ -88,6 +88,9 @@ const char *fault_name(const struct fault *f);
 const char *fault_message(const struct fault *f);
 int fault_exit(const struct fault *f);
 bool fault_is(const struct fault *f, enum fault_kind kind);
+/* Says that it may pass by itself (a connection was lost, a server still reads its data): trying again can help. Returns f. */
+struct fault *fault_passing(struct fault *f);
+bool fault_may_pass(const struct fault *f);
 /* What fault_about() set, or NULL. */
 const char *fault_subject(const struct fault *f);
 /* The frames, one a line, outermost first, no newline at the end; "" when there are none. Caller frees. */

@@ -47,6 +47,16 @@ static const struct known known_errors[] = {
     {"ERR unknown command", FAULT_PROTOCOL, "nwmerge needs Redis 5 or newer, with none of its commands renamed"},
 };
 
+/* What passes by itself in a while: trying again is the answer. */
+static const char *const passing[] = {"LOADING", "MASTERDOWN", "TRYAGAIN", "ERR max number of clients"};
+
+static bool may_pass(const struct known *k)
+{
+    for (size_t i = 0; i < sizeof passing / sizeof *passing; i++)
+        if (strcmp(k->prefix, passing[i]) == 0) return true;
+    return false;
+}
+
 /* A prefix fits where the text's word ends with it: BUSY is not BUSYKEY. */
 static bool fits(const char *text, size_t len, const char *prefix)
 {
@@ -74,5 +84,6 @@ struct fault *reply_fault(const redisReply *reply, const char *doing)
     while (shown > 0 && strchr(". \r\n", reply->str[shown - 1])) shown--;
     const struct known *k = find_known(reply->str, len);
     if (!k) return fault_new(FAULT_PROTOCOL, "%s: the server answers \"%.*s\"", doing, shown, reply->str);
-    return fault_new(k->kind, "%s: the server answers \"%.*s\"; %s", doing, shown, reply->str, k->advice);
+    struct fault *f = fault_new(k->kind, "%s: the server answers \"%.*s\"; %s", doing, shown, reply->str, k->advice);
+    return may_pass(k) ? fault_passing(f) : f;
 }

@@ -127,9 +127,11 @@ void tap_close(struct tap *t) { close(t->fd); }
 
 /* ---- in the middle */
 
-void middle_begin(struct middle *m, const char *options)
+void middle_begin(struct middle *m, const char *options) { middle_begin_with(m, "", options); }
+
+void middle_begin_with(struct middle *m, const char *config, const char *options)
 {
-    server_start(&m->server, "%s", "");
+    server_start(&m->server, "%s", config);
     struct run r = run("for i in 0 1 2 3; do seq -f %%012.0f $i 4 %d | nwm-worker -q -n -U %s -i $i || exit; done",
                        4 * MIDDLE_ITEMS - 1, m->server.url);
     expect_exit(r, 0);

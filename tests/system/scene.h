@@ -52,6 +52,8 @@ struct middle {
 enum { MIDDLE_ITEMS = 50000 }; /* of each list: id + 4 n, in 12 digits */
 /* Further options of the merger, which writes to standard output; they may redirect it. */
 void middle_begin(struct middle *m, const char *options);
+/* The same, the server with these lines of configuration. */
+void middle_begin_with(struct middle *m, const char *config, const char *options);
 /* Reads the rest and waits for the end. */
 struct run middle_end(struct middle *m, char **out, size_t *len);
 

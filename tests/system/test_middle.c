@@ -178,21 +178,11 @@ Test(middle, reloaded_and_the_old_run_not_kept)
     expect_disturbed(&m, "Vanished", "1");
 }
 
-/* In this issue a connection that is lost is a fault, and never an end. */
-Test(middle, connection_lost)
-{
-    struct middle m;
-    middle_begin(&m, "");
-    server_redis(&m.server, "CLIENT KILL TYPE normal SKIPME yes");
-    char *out;
-    size_t len;
-    expect_fault(disturbed(&m, &out, &len), 4, "Unreachable", NULL);
-}
-
+/* A lost connection is no end: test_reconnect.c has what becomes of it. */
 Test(middle, server_killed)
 {
     struct middle m;
-    middle_begin(&m, "");
+    middle_begin(&m, ">out --timeout 1s");
     server_kill9(&m.server);
     char *out;
     size_t len;

@@ -191,6 +191,21 @@ void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t la
     if (last - first + 1 > l->largest_request) l->largest_request = (size_t)(last - first + 1);
 }
 
+void link_break(struct link *l, struct fault *fault)
+{
+    fault_free(fault);
+    fake_go_down(l);
+}
+
+void link_hold(struct link *l, bool held) { (void)l, (void)held; }
+uint64_t link_answered(const struct link *l) { return l->asked - l->count; }
+
+int64_t link_waiting_since(const struct link *l)
+{
+    (void)l;
+    return 0;
+}
+
 void link_flush(struct link *l) { (void)l; }
 uint64_t link_rtt_us(const struct link *l) { return l->rtt_us; }
 size_t link_outstanding(const struct link *l) { return l->count; }

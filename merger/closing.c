@@ -9,7 +9,7 @@
 struct about {
     const struct roster *roster;
     size_t server;
-    struct fault *first;  /* of the faults found */
+    struct fault *first; /* of the faults found */
     bool touched;
 };
 

@@ -43,10 +43,11 @@ void control_watches(struct control *c) { c->watches = true; }
 /* Takes the fault. */
 static struct fault *watch_lost(const struct control *c, struct fault *fault)
 {
-    struct fault *lost = fault_new(FAULT_LOST,
-                                   "the connection that watched the lists of --list is gone (%s): nothing can prove that "
-                                   "they stayed as they were; merge them again",
-                                   fault_message(fault));
+    struct fault *lost =
+        fault_new(FAULT_LOST,
+                  "the connection that watched the lists of --list is gone (%s): nothing can prove that "
+                  "they stayed as they were; merge them again",
+                  fault_message(fault));
     fault_free(fault);
     return fault_frame(lost, "watch lists on %s", endpoint_name(c->endpoint));
 }
@@ -90,7 +91,8 @@ static struct fault *wait_ms(const struct control *c, int64_t ms)
 
 static struct fault *gave_up(const struct control *c, const struct backoff *b, const struct fault *last)
 {
-    return fault_new(FAULT_UNREACHABLE, "%s; nothing more came from %s for %.3g s (--timeout %g s), asking again %u times",
+    return fault_new(FAULT_UNREACHABLE,
+                     "%s; nothing more came from %s for %.3g s (--timeout %g s), asking again %u times",
                      fault_message(last), endpoint_name(c->endpoint), (double)backoff_tried_ms(b, clock_ms()) / 1000,
                      (double)c->timeout_ms / 1000, b->tries - 1);
 }

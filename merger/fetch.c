@@ -35,8 +35,9 @@ struct lane {
 
 /* One connection, as what it may carry: the lanes that may want to ask on it, in the order they came. */
 struct wire {
-    const struct link *link; /* of the streams when we began, only to tell them apart: a reconnect replaces it in all of them */
-    size_t lanes;            /* how many share it */
+    const struct link
+        *link;    /* of the streams when we began, only to tell them apart: a reconnect replaces it in all of them */
+    size_t lanes; /* how many share it */
     struct lane *first[URGENCIES], *last[URGENCIES];
 };
 

@@ -37,8 +37,8 @@ static struct link *make_link(const struct lifeline *l)
     return link_new(l->base, l->endpoint, l->client_name, l->separator, l->timeout_ms);
 }
 
-struct lifeline *lifeline_new(struct event_base *base, const struct endpoint *e, const char *client_name, char separator,
-                              int64_t timeout_ms)
+struct lifeline *lifeline_new(struct event_base *base, const struct endpoint *e, const char *client_name,
+                              char separator, int64_t timeout_ms)
 {
     struct lifeline *l = mem_zalloc(sizeof *l);
     l->base = base;

@@ -24,8 +24,8 @@
 struct lifeline;
 
 /* Starts connecting; arguments as of link_new(). */
-struct lifeline *lifeline_new(struct event_base *base, const struct endpoint *e, const char *client_name, char separator,
-                              int64_t timeout_ms);
+struct lifeline *lifeline_new(struct event_base *base, const struct endpoint *e, const char *client_name,
+                              char separator, int64_t timeout_ms);
 void lifeline_free(struct lifeline *l);
 
 /* The link to ask. */

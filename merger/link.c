@@ -40,11 +40,12 @@ struct link {
 
     struct request *requests; /* a ring: oldest at head */
     size_t head, count, capacity;
-    size_t weight;        /* of all requests in the ring */
-    bool unsent;          /* something was queued since link_flush() */
-    uint64_t answered;    /* ranges */
-    int64_t waiting_since; /* clock_ms() of the first request of those that are out, or of the last answer; 0: none is out */
-    bool held;            /* the output is the slow side: silence means nothing */
+    size_t weight;     /* of all requests in the ring */
+    bool unsent;       /* something was queued since link_flush() */
+    uint64_t answered; /* ranges */
+    int64_t
+        waiting_since; /* clock_ms() of the first request of those that are out, or of the last answer; 0: none is out */
+    bool held;         /* the output is the slow side: silence means nothing */
     bool waits_for_input; /* what is to be sent waits for the server's part of a TLS handshake */
     char *scratch;        /* READ_SIZE bytes */
 };

@@ -82,8 +82,7 @@ static struct fault *take_exec(struct member *m, size_t server, const redisReply
         refused = fault_new(FAULT_PROTOCOL, "EXEC was not answered with two replies");
     *full = refused && fault_is(refused, FAULT_SERVER_FULL);
     if (refused && fault_may_pass(refused)) return refused;
-    if (!refused)
-        return take_pair(m, server, reply->element[0], reply->element[1]);
+    if (!refused) return take_pair(m, server, reply->element[0], reply->element[1]);
     if (!m->fault && !*full)
         m->fault = fault_about(refused, "%s", m->name);
     else

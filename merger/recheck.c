@@ -29,14 +29,16 @@ static struct fault *gone(const struct about *a, const struct member *m, const s
 {
     const char *server = endpoint_name(roster_endpoint(a->roster, a->server));
     if (now && now->token && !same_load(now, &m->manifest))
-        return fault_new(FAULT_VANISHED,
-                         "list %s is gone: it was replaced by a new load while %s was away, and not kept for long enough "
-                         "(--keep)",
-                         m->manifest.list, server);
-    return fault_new(FAULT_VANISHED,
-                     "list %s is gone: %s came back without the data (restarted without persistence, flushed, or another "
-                     "server took over), or it was dropped; load it again",
-                     m->manifest.list, server);
+        return fault_new(
+            FAULT_VANISHED,
+            "list %s is gone: it was replaced by a new load while %s was away, and not kept for long enough "
+            "(--keep)",
+            m->manifest.list, server);
+    return fault_new(
+        FAULT_VANISHED,
+        "list %s is gone: %s came back without the data (restarted without persistence, flushed, or another "
+        "server took over), or it was dropped; load it again",
+        m->manifest.list, server);
 }
 
 static struct fault *check_length(const struct about *a, const struct member *m, const struct manifest *now,

@@ -55,8 +55,7 @@ static void end_proxy(struct proc *p)
 /* Three datasets of 400 items, merged once undisturbed, to "right". */
 static void load_three(void)
 {
-    for (int i = 0; i < 3; i++)
-        expect_exit(run("seq -f %%012.0f %d 3 1200 | nwm-worker -q -n -i %d", i + 1, i), 0);
+    for (int i = 0; i < 3; i++) expect_exit(run("seq -f %%012.0f %d 3 1200 | nwm-worker -q -n -i %d", i + 1, i), 0);
     expect_exit(run("nwm-merger >right"), 0);
 }
 
@@ -127,7 +126,8 @@ Test(killed, again_and_again)
     struct server s;
     server_start(&s, "%s", "");
     for (int i = 0; i < 4; i++)
-        expect_exit(run("seq -f %%012.0f %d 4 %d | nwm-worker -q -n -U %s -i %d", i, 4 * MIDDLE_ITEMS - 1, s.url, i), 0);
+        expect_exit(run("seq -f %%012.0f %d 4 %d | nwm-worker -q -n -U %s -i %d", i, 4 * MIDDLE_ITEMS - 1, s.url, i),
+                    0);
     struct proc *p = spawn("nwm-merger -U %s --batch 20 --stats json --stats-file stats >merged", s.url);
     cr_assert(wait_until(reads, &s, SOON));
     for (; is_alive(p); nap(30)) server_redis(&s, "CLIENT KILL TYPE normal SKIPME yes");
@@ -202,7 +202,8 @@ Test(restarted, while_the_merger_tries)
     struct server s;
     server_start(&s, "%s", with_aof);
     for (int i = 0; i < 4; i++)
-        expect_exit(run("seq -f %%012.0f %d 4 %d | nwm-worker -q -n -U %s -i %d", i, 4 * MIDDLE_ITEMS - 1, s.url, i), 0);
+        expect_exit(run("seq -f %%012.0f %d 4 %d | nwm-worker -q -n -U %s -i %d", i, 4 * MIDDLE_ITEMS - 1, s.url, i),
+                    0);
     struct proc *p = spawn("nwm-merger -v -U %s --batch 20 >merged", s.url);
     cr_assert(wait_until(reads, &s, SOON));
     server_kill9(&s);
@@ -310,9 +311,9 @@ static struct proc *middle_behind_proxy(struct middle *m, const char *options)
 {
     server_start(&m->server, "%s", "");
     for (int i = 0; i < 4; i++) {
-        expect_exit(run("seq -f %%012.0f %d 4 %d | nwm-worker -q -n -U %s -i %d", i, 4 * MIDDLE_ITEMS - 1,
-                        m->server.url, i),
-                    0);
+        expect_exit(
+            run("seq -f %%012.0f %d 4 %d | nwm-worker -q -n -U %s -i %d", i, 4 * MIDDLE_ITEMS - 1, m->server.url, i),
+            0);
         m->list[i] = fmt("%s", server_redis(&m->server, "HGET %s list", manifest_key(fmt("%d", i))));
     }
     struct proc *p = proxy(m->server.socket, "");
@@ -335,7 +336,8 @@ Test(meanwhile, dropped_and_reloaded)
 {
     struct middle m;
     end_proxy(middle_behind_proxy(&m, ""));
-    expect_exit(run("nwm-worker -U %s --drop -i 1 && echo 5 | nwm-worker -U %s -n -i 1", m.server.url, m.server.url), 0);
+    expect_exit(run("nwm-worker -U %s --drop -i 1 && echo 5 | nwm-worker -U %s -n -i 1", m.server.url, m.server.url),
+                0);
     proxy(m.server.socket, "");
     struct run r = expect_ends(&m, 1, "Vanished", dataset("1"));
     expect_err_has(r, "replaced by a new load");
@@ -355,15 +357,19 @@ Test(meanwhile, the_item_before_was_replaced)
 {
     struct middle m;
     end_proxy(middle_behind_proxy(&m, ""));
-    server_redis(&m.server, "EVAL %s 1 %s",
-                 "for i, v in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do redis.call('LSET', KEYS[1], i - 1, '9' .. "
-                 "v:sub(2)) end",
-                 m.list[2]);
+    server_redis(
+        &m.server, "EVAL %s 1 %s",
+        "for i, v in ipairs(redis.call('LRANGE', KEYS[1], 0, -1)) do redis.call('LSET', KEYS[1], i - 1, '9' .. "
+        "v:sub(2)) end",
+        m.list[2]);
     proxy(m.server.socket, "");
     expect_err_has(expect_ends(&m, 1, "Changed", dataset("2")), "is no longer what it was");
 }
 
-static bool has_synced(void *replica) { return strstr(server_redis(replica, "INFO replication"), "master_link_status:up"); }
+static bool has_synced(void *replica)
+{
+    return strstr(server_redis(replica, "INFO replication"), "master_link_status:up");
+}
 
 /* The address leads to another server, which has the same data. */
 Test(meanwhile, taken_over_by_a_replica)
@@ -371,8 +377,8 @@ Test(meanwhile, taken_over_by_a_replica)
     struct server primary, replica;
     server_start_tcp(&primary, "repl-diskless-sync-delay 0");
     for (int i = 0; i < 4; i++)
-        expect_exit(run("seq -f %%012.0f %d 4 %d | nwm-worker -q -n -U %s -i %d", i, 4 * MIDDLE_ITEMS - 1, primary.url, i),
-                    0);
+        expect_exit(
+            run("seq -f %%012.0f %d 4 %d | nwm-worker -q -n -U %s -i %d", i, 4 * MIDDLE_ITEMS - 1, primary.url, i), 0);
     server_start(&replica, "replicaof 127.0.0.1 %d", primary.port);
     cr_assert(wait_until(has_synced, &replica, SOON));
     struct proc *p = proxy(primary.socket, "");

@@ -126,7 +126,7 @@ Test(replica, without_its_primary)
     cr_assert_str_eq(server_redis(&p.replica, "CONFIG SET replica-serve-stale-data no"), "OK");
     for (int64_t end = now_ms() + SOON; now_ms() < end; nap(5))
         if (strncmp(server_redis(&p.replica, "GET x"), "(error) MASTERDOWN", 18) == 0) break;
-    struct run r = run("nwm-merger -U %s", p.replica.url);
+    struct run r = run("nwm-merger --timeout 1s -U %s", p.replica.url);
     expect_fault(r, 4, "Unreachable", NULL);
     expect_err_has(r, "MASTERDOWN");
     expect_err_has(r, "primary");

@@ -411,6 +411,25 @@ Test(stream, goes_on_where_a_dead_link_left_it)
     cr_assert_null(stream_fault(stream));
 }
 
+/* An answer that may pass is the connection's end, not the stream's. */
+Test(stream, goes_on_after_an_answer_that_may_pass)
+{
+    push_numbers(50);
+    open_honest();
+    for (int i = 0; i < 4; i++) stream_ask(stream, 5);
+    cr_assert(fake_answer(wire));
+    list->error = "-LOADING Redis is loading the dataset in memory\r\n";
+    cr_assert(fake_answer(wire));
+    cr_assert_eq(wire->state, LINK_DOWN);
+    cr_assert_null(stream_fault(stream));
+    cr_assert_eq(stream_unasked(stream), 45);
+    cr_assert_eq(stream_reserved(stream), 0);
+    list->error = NULL;
+    wire->state = LINK_UP;
+    cr_assert_eq(walk(7, 2), 50);
+    cr_assert_null(stream_fault(stream));
+}
+
 /* ---- how much */
 
 /* In batches of n: what is reserved before is never less than what is held afterwards. */

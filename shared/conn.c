@@ -57,6 +57,8 @@ struct conn {
     bool lost;
     int lost_errno;    /* 0: closed by the server */
     bool write_failed; /* its last words may still be read */
+    bool loss_told;    /* a fault has said so */
+    bool loading;      /* the server said that it still reads its data */
     bool more_to_read; /* the TLS library holds bytes that the descriptor does not show */
 };
 
@@ -109,6 +111,7 @@ static struct fault *parse(struct conn *c)
     if (redisReaderGetReply(reader, &reply) != REDIS_OK)
         return no_redis(c, c->bounds.refused ? "its reply has too many elements, or nested too deep" : reader->errstr);
     c->next = reply;
+    if (reply && c->next->type == REDIS_REPLY_ERROR && strncmp(c->next->str, "LOADING", 7) == 0) c->loading = true;
     return NULL;
 }
 
@@ -120,8 +123,9 @@ static void lose(struct conn *c, int error)
     c->lost_errno = error;
 }
 
-static struct fault *lost_fault(const struct conn *c)
+static struct fault *lost_fault(struct conn *c)
 {
+    c->loss_told = true;
     return c->context->err ? endpoint_context_fault(c->endpoint, c->context)
                            : endpoint_lost(c->endpoint, c->lost_errno);
 }
@@ -302,7 +306,7 @@ static struct fault *connect_any(struct conn *c)
     return f;
 }
 
-static struct fault *greet(struct conn *c, const char *client_name)
+struct fault *conn_greet(struct conn *c, const char *client_name)
 {
     size_t n = endpoint_greet(c->endpoint, c->context, client_name);
     c->outstanding = n;
@@ -319,7 +323,7 @@ static struct fault *greet(struct conn *c, const char *client_name)
     return f;
 }
 
-struct fault *conn_open(struct endpoint *e, const char *client_name, int64_t timeout_ms, struct conn **out)
+struct fault *conn_connect(struct endpoint *e, int64_t timeout_ms, struct conn **out)
 {
     struct conn *c = mem_zalloc(sizeof *c);
     *out = NULL;
@@ -327,17 +331,24 @@ struct fault *conn_open(struct endpoint *e, const char *client_name, int64_t tim
     c->timeout_ms = timeout_ms;
     c->ends_at_signal = true;
     struct fault *f = connect_any(c);
-    if (!f) {
-        c->scratch = mem_alloc(READ_SIZE);
-        bound_reader(c);
-        f = greet(c, client_name);
-    }
     if (f) {
         conn_close(c);
         return f;
     }
+    c->scratch = mem_alloc(READ_SIZE);
+    bound_reader(c);
     *out = c;
     return NULL;
+}
+
+struct fault *conn_open(struct endpoint *e, const char *client_name, int64_t timeout_ms, struct conn **out)
+{
+    struct fault *f = conn_connect(e, timeout_ms, out);
+    if (!f) f = conn_greet(*out, client_name);
+    if (!f || !*out) return f;
+    conn_close(*out);
+    *out = NULL;
+    return f;
 }
 
 void conn_close(struct conn *c)
@@ -356,6 +367,7 @@ void conn_set_timeout(struct conn *c, int64_t timeout_ms, bool ends_at_signal)
     c->ends_at_signal = ends_at_signal;
 }
 
+bool conn_is_lost(const struct conn *c) { return c->loss_told || c->loading; }
 const struct endpoint *conn_endpoint(const struct conn *c) { return c->endpoint; }
 size_t conn_outstanding(const struct conn *c) { return c->outstanding; }
 int conn_fd(const struct conn *c) { return c->context->fd; }

@@ -21,7 +21,14 @@ struct conn;
  * timeout_ms bounds the connect, and later every wait for a reply or for room to send. The endpoint must outlive the conn.
  * Unreachable, Denied, Timeout, Interrupted. */
 struct fault *conn_open(struct endpoint *e, const char *client_name, int64_t timeout_ms, struct conn **out) MUST_CHECK;
+/* The two halves of conn_open(): the connection, and the login on it. After a failed login the conn is still the
+ * caller's, to close. */
+struct fault *conn_connect(struct endpoint *e, int64_t timeout_ms, struct conn **out) MUST_CHECK;
+struct fault *conn_greet(struct conn *c, const char *client_name) MUST_CHECK;
 void conn_close(struct conn *c);
+/* After a fault: was it that the connection broke, or that the server still reads its data (LOADING)? Then another
+ * connection, later, may do better. */
+bool conn_is_lost(const struct conn *c);
 /* For a farewell after a signal came: waits go on, bounded by this timeout. */
 void conn_set_timeout(struct conn *c, int64_t timeout_ms, bool ends_at_signal);
 const struct endpoint *conn_endpoint(const struct conn *c);

@@ -96,6 +96,11 @@ static void changed(struct endpoint *e)
     free(e->redis_cli);
     e->name = make_name(e);
     e->redis_cli = make_redis_cli(e);
+    endpoint_forget_addresses(e);
+}
+
+void endpoint_forget_addresses(struct endpoint *e)
+{
     for (size_t i = 0; i < e->address_count; i++) free(e->addresses[i]);
     free(e->addresses);
     e->addresses = NULL;
@@ -123,11 +128,24 @@ struct endpoint *endpoint_new(void)
     return e;
 }
 
+struct endpoint *endpoint_copy(const struct endpoint *e)
+{
+    struct endpoint *copy = mem_zalloc(sizeof *copy);
+    copy->port = e->port;
+    copy->db = e->db;
+    copy->tls = e->tls;
+    replace(&copy->host, e->host);
+    replace(&copy->path, e->path);
+    replace(&copy->user, e->user);
+    replace(&copy->password, e->password);
+    endpoint_set_tls_files(copy, e->files.cacert, e->files.cert, e->files.cert_key);
+    return copy;
+}
+
 void endpoint_free(struct endpoint *e)
 {
     if (!e) return;
-    for (size_t i = 0; i < e->address_count; i++) free(e->addresses[i]);
-    free(e->addresses);
+    endpoint_forget_addresses(e);
     url_forget(e->password);
     free(e->host);
     free(e->path);

@@ -19,6 +19,8 @@ struct endpoint;
 
 /* redis://127.0.0.1:6379, database 0. */
 struct endpoint *endpoint_new(void);
+/* Another one that says the same, for a thread of its own: resolving changes an endpoint. */
+struct endpoint *endpoint_copy(const struct endpoint *e);
 void endpoint_free(struct endpoint *e);
 /* Usage, saying which part is wrong, and never repeating a password. */
 struct fault *endpoint_set_url(struct endpoint *e, const char *url) MUST_CHECK;
@@ -43,6 +45,8 @@ const char *endpoint_redis_cli(const struct endpoint *e);
 /* Looks the name up (blocks; call it before an event loop runs) and remembers the addresses, IPv4 and IPv6 in the system's order.
  * Unreachable when there is none. Needs no network for a unix socket. Idempotent. */
 struct fault *endpoint_resolve(struct endpoint *e) MUST_CHECK;
+/* The next endpoint_resolve() asks again: a name may point to another server after a failover. */
+void endpoint_forget_addresses(struct endpoint *e);
 /* How many addresses there are to try, at least 1 once resolved. */
 size_t endpoint_addresses(const struct endpoint *e);
 

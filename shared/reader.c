@@ -22,6 +22,7 @@ struct block {
 
 struct reader {
     int fd;
+    off_t start;    /* of a regular file: where its descriptor stood */
     bool may_block; /* no regular file: poll before each read, so that a signal ends the wait */
     bool ended;     /* read() has said so */
     char *name, separator;
@@ -55,6 +56,7 @@ struct reader *reader_new(int fd, const char *name, char separator)
     r->longest = ITEM_MAX;
     struct stat st;
     r->may_block = fstat(fd, &st) != 0 || !S_ISREG(st.st_mode);
+    r->start = r->may_block ? -1 : lseek(fd, 0, SEEK_CUR);
     for (int i = 0; i < 2; i++) r->blocks[i] = (struct block){mem_alloc(BLOCK_SIZE), BLOCK_SIZE};
     return r;
 }
@@ -67,6 +69,34 @@ void reader_free(struct reader *r)
     free(r->blocks[1].data);
     free(r->name);
     free(r);
+}
+
+static struct fault *read_failed(const struct reader *r)
+{
+    return fault_new(FAULT_NO_INPUT, "cannot read %s: %s", r->name, strerror(errno));
+}
+
+bool reader_can_rewind(const struct reader *r) { return r->start >= 0; }
+
+void reader_rest(struct reader *r)
+{
+    for (int i = 0; i < 2; i++) {
+        free(r->blocks[i].data);
+        r->blocks[i] = (struct block){0};
+    }
+    r->active = 0;
+    r->at = r->scanned = r->filled = 0;
+    r->ended = true;
+}
+
+struct fault *reader_rewind(struct reader *r)
+{
+    reader_rest(r);
+    if (lseek(r->fd, r->start, SEEK_SET) < 0) return read_failed(r);
+    for (int i = 0; i < 2; i++) r->blocks[i] = (struct block){mem_alloc(BLOCK_SIZE), BLOCK_SIZE};
+    r->items = r->bytes = 0;
+    r->ended = false;
+    return NULL;
 }
 
 void reader_set_pulse(struct reader *r, struct pulse p) { r->pulse = p; }
@@ -83,11 +113,6 @@ static struct fault *wait_for_input(const struct reader *r)
         struct pollfd fds[2] = {{.fd = r->fd, .events = POLLIN}, {.fd = stop_fd(), .events = POLLIN}};
         if (poll(fds, 2, PULSE_MS) > 0 && fds[0].revents != 0) return NULL;
     }
-}
-
-static struct fault *read_failed(const struct reader *r)
-{
-    return fault_new(FAULT_NO_INPUT, "cannot read %s: %s", r->name, strerror(errno));
 }
 
 /* Reads once into what room the active block has. */

@@ -32,6 +32,12 @@ void reader_free(struct reader *r);
 void reader_set_pulse(struct reader *r, struct pulse p);
 /* Items longer than this are BadItem, found before they are in memory; 512 MB unless said otherwise. */
 void reader_set_longest(struct reader *r, size_t longest);
+/* Can it be read again? A regular file can. */
+bool reader_can_rewind(const struct reader *r);
+/* From the beginning again; every item of before is invalid. NoInput. */
+struct fault *reader_rewind(struct reader *r) MUST_CHECK;
+/* At the end: gives the memory back. Nothing comes any more, unless it is rewound. */
+void reader_rest(struct reader *r);
 
 /* The next item, without its separator; *end when there is none any more. The last one needs no separator. Valid until
  * the call after the next. BadItem for one over ITEM_MAX, NoInput when reading fails, Interrupted. */

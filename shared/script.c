@@ -63,6 +63,27 @@ static const char heartbeat_text[] =
     "redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[4])\n"
     "return {'ok'}\n";
 
+/* ARGV[4] lease ms, [5] the list's expiry in ms, [6] the list as it was, [7] as it is to be called, [8] how long a last
+ * item may be to be answered. For a full Redis, DEL comes before HSET. */
+static const char reclaim_text[] =
+    "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'list')\n"
+    "if now[1] ~= ARGV[1] then return {'lost', now[1] or ''} end\n"
+    "if now[2] == 'ready' then return {'ready'} end\n"
+    "if now[2] ~= 'loading' then return {'state', now[2] or ''} end\n"
+    "local holder = redis.call('GET', KEYS[2])\n"
+    "if holder and holder ~= ARGV[1] then return {'lost', holder} end\n"
+    "if now[3] ~= ARGV[6] and now[3] ~= ARGV[7] then return {'list', now[3] or ''} end\n"
+    "local items = redis.call('LLEN', now[3])\n"
+    "if now[3] ~= ARGV[7] then\n"
+    "  redis.call('DEL', ARGV[7])\n"
+    "  if items > 0 then redis.call('RENAME', now[3], ARGV[7]) end\n"
+    "  redis.call('HSET', KEYS[1], 'list', ARGV[7])\n"
+    "end\n"
+    "redis.call('PEXPIRE', ARGV[7], ARGV[5])\n"
+    "redis.call('SET', KEYS[2], ARGV[1], 'PX', ARGV[4])\n"
+    "local last = redis.call('LINDEX', ARGV[7], -1)\n"
+    "return {'ours', items, last and #last <= tonumber(ARGV[8]) and last}\n";
+
 /* ARGV[4] ttl ms or 0, [5] items, [6…] fields and values. */
 static const char ready_text[] =
     "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'list', 'run')\n"
@@ -118,7 +139,8 @@ struct script {
     const char *name, *text;
 };
 static const struct script begin = {"begin", begin_text}, heartbeat = {"heartbeat", heartbeat_text},
-                           ready = {"ready", ready_text}, fail = {"fail", fail_text}, drop = {"drop", drop_text};
+                           reclaim = {"reclaim", reclaim_text}, ready = {"ready", ready_text},
+                           fail = {"fail", fail_text}, drop = {"drop", drop_text};
 
 /* ---- the claim ---- */
 
@@ -146,7 +168,8 @@ void claim_init(struct claim *c, const char *prefix, const char *job, const char
 
 void claim_fini(struct claim *c)
 {
-    char *owned[] = {c->job, c->id, c->jobs, c->set, c->manifest, c->lease, c->channel, c->token, c->list};
+    char *owned[] = {c->job,   c->id,      c->jobs,  c->set,  c->manifest,
+                     c->lease, c->channel, c->token, c->list, c->next_list};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     *c = (struct claim){0};
 }
@@ -363,6 +386,68 @@ static void add_field(struct words *w, const char *field, uint64_t n)
 {
     add(w, field);
     add_number(w, n);
+}
+
+/* The same name until it is answered for: then a reclaim whose reply was lost can be asked again. */
+static void choose_next_list(struct claim *c)
+{
+    dataset_nonce(c->nonce);
+    free(c->next_list);
+    c->next_list = mem_printf("%s:%" PRIu64 ".%s", c->manifest, c->run, c->nonce);
+}
+
+static struct fault *reclaimed(struct claim *c, const redisReply *reply, struct reclaimed *out)
+{
+    if (answer_is(reply, "ready")) {
+        out->how = RECLAIM_READY;
+        return NULL;
+    }
+    if (answer_is(reply, "lost") && *answer_text(reply, 1) == '\0') {
+        out->how = RECLAIM_GONE;
+        return NULL;
+    }
+    if (answer_is(reply, "list"))
+        return fault_new(FAULT_CHANGED, "%s names the list %s, not %s: somebody else changed it", c->manifest,
+                         answer_text(reply, 1), c->list);
+    struct fault *f = refusal(c, reply);
+    if (f) return f;
+    if (!answer_is(reply, "ours") || reply->elements < 2 || reply->element[1]->type != REDIS_REPLY_INTEGER)
+        return fault_new(FAULT_PROTOCOL, "script reclaim on %s named no length", c->manifest);
+    out->how = RECLAIM_OURS;
+    out->items = answer_number(reply, 1);
+    if (reply->elements > 2 && reply->element[2]->type == REDIS_REPLY_STRING)
+        out->last = (struct bytes){reply->element[2]->str, (size_t)reply->element[2]->len};
+    free(c->list);
+    c->list = c->next_list;
+    c->next_list = NULL;
+    return NULL;
+}
+
+struct fault *script_reclaim(struct conn *conn, struct claim *c, size_t last_most, struct reclaimed *out)
+{
+    struct words w;
+    *out = (struct reclaimed){0};
+    if (!c->next_list) choose_next_list(c);
+    words_begin(&w, c);
+    add_number(&w, (uint64_t)c->lease_ms);
+    add_number(&w, (uint64_t)claim_list_expiry_ms(c));
+    add(&w, c->list);
+    add(&w, c->next_list);
+    add_number(&w, last_most);
+    struct fault *f = run(conn, &reclaim, c, &w, &out->reply);
+    if (f) {
+        out->reply = NULL;
+        return f;
+    }
+    f = reclaimed(c, out->reply, out);
+    if (f) reclaimed_fini(out);
+    return f;
+}
+
+void reclaimed_fini(struct reclaimed *r)
+{
+    if (r->reply) freeReplyObject(r->reply);
+    *r = (struct reclaimed){0};
 }
 
 static void add_edge(struct words *w, const char *field, struct bytes edge)

@@ -1,7 +1,7 @@
 /*
  * script.h - the changes of state a dataset goes through, each one Lua script that Redis runs as a whole.
  *
- *   join → begin → heartbeat … → ready | fail          drop
+ *   join → begin → heartbeat …, reclaim … → ready | fail          drop
  *
  * Every script compares the token before it writes, publishes its event itself ("ID STATE RUN ITEMS") and is safe to
  * repeat: a worker whose reply was lost asks again and gets the same answer. Scripts touch only keys with the dataset's
@@ -24,8 +24,8 @@
 #include "shared/fault.h"
 #include "shared/mem.h"
 
-/* A worker's claim on a dataset: which keys, whose token, and since script_begin() which run and list. Once begun it is
- * only read, so threads may share it. */
+/* A worker's claim on a dataset: which keys, whose token, and since script_begin() which run and list. Threads may share
+ * it: once begun only nonce, run and the names of the list change, and a heartbeat looks at none of them. */
 struct claim {
     char *job, *id;
     char *jobs, *set, *manifest, *lease, *channel; /* key names */
@@ -34,6 +34,7 @@ struct claim {
     int64_t lease_ms; /* how long the lease runs from each heartbeat */
     uint64_t run;     /* 0 until begun */
     char *list;       /* NULL until begun */
+    char *next_list;  /* what script_reclaim() is about to call it; else NULL */
 };
 
 /* A claim by this process, with a fresh nonce. Copies its arguments. */
@@ -64,6 +65,25 @@ struct fault *script_begin(struct conn *conn, struct claim *c, const char *order
 /* Renews the lease and the unfinished list's expiry; an expired lease is taken again while the token is still ours.
  * LeaseLost when it is not. */
 struct fault *script_heartbeat(struct conn *conn, const struct claim *c) MUST_CHECK;
+
+/* What became of a dataset while its worker had no connection. */
+struct reclaimed {
+    enum {
+        RECLAIM_GONE,
+        RECLAIM_READY,
+        RECLAIM_OURS
+    } how;             /* there is no manifest; the seal was applied; still loading */
+    uint64_t items;    /* RECLAIM_OURS: what the list holds */
+    struct bytes last; /* its last item, in `reply`; data NULL when there is none, or it is too long */
+    struct redisReply *reply;
+};
+
+/* After a lost connection, before anything is pushed again: the list gets a fresh name (c->list afterwards), so that
+ * what the old connection still delivers reaches no list, and only then its length is told. Renews lease and expiry.
+ * last_most: up to which length the last item is wanted. LeaseLost when the dataset is another's. The caller calls
+ * reclaimed_fini(), after a fault too. */
+struct fault *script_reclaim(struct conn *conn, struct claim *c, size_t last_most, struct reclaimed *out) MUST_CHECK;
+void reclaimed_fini(struct reclaimed *r);
 
 /* Seals it: Redis counts the list itself and refuses another count (Changed). ttl_ms: 0, or when list and manifest
  * expire. */

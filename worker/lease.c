@@ -7,16 +7,17 @@
 #include <string.h>
 #include <time.h>
 
-enum { REPLY_MOST_MS = 2000, RETRY_MS = 200, TRIES_LEAST = 2 };
+#include "shared/backoff.h"
+
+enum { REPLY_MOST_MS = 2000 };
 
 struct lease {
-    struct endpoint *endpoint;
+    struct endpoint *endpoint; /* the thread's own: it looks the address up again */
     const struct claim *claim;
     int64_t timeout_ms;
     pthread_t thread;
     struct conn *conn; /* the thread's until it has been joined; NULL while there is none */
-    int64_t renewed;   /* clock_ms() of the last heartbeat that was answered */
-    int failures;      /* since then */
+    struct backoff backoff;
 
     pthread_mutex_t lock; /* guards `stopping`, for the condition */
     pthread_cond_t changed;
@@ -28,6 +29,7 @@ struct lease {
 
 static struct fault *open_conn(struct lease *l)
 {
+    endpoint_forget_addresses(l->endpoint);
     struct fault *f = conn_open(l->endpoint, "nwm-worker-lease", l->timeout_ms, &l->conn);
     if (!f) /* a signal must not leave half a heartbeat behind: the farewell may need this connection */
         conn_set_timeout(l->conn, l->timeout_ms, false);
@@ -51,33 +53,29 @@ static void forget_conn(struct lease *l)
     l->conn = NULL;
 }
 
-/* After a failed heartbeat: is there any point in another? Once is always tried again: a process that was stopped for
- * longer than its lease wakes up with a dead connection, and the lease may still be had. */
-static bool is_hopeless(const struct lease *l, const struct fault *f)
-{
-    return fault_is(f, FAULT_LEASE_LOST) ||
-           (l->failures >= TRIES_LEAST && clock_ms() - l->renewed > l->claim->lease_ms);
-}
-
-/* One heartbeat; false when it was the last, and how long to wait for the next. */
+/* One heartbeat; false when it was the last, and how long to wait for the next. Once is always tried again: a process
+ * that was stopped for longer than its lease wakes up with a dead connection, and the lease may still be had. */
 static bool tend(struct lease *l, int64_t *wait_ms)
 {
     struct fault *f = beat(l);
-    *wait_ms = l->claim->lease_ms / 3;
+    int64_t regular = l->claim->lease_ms / 3;
+    *wait_ms = regular;
     if (!f) {
-        l->renewed = clock_ms();
-        l->failures = 0;
+        backoff_progress(&l->backoff);
         return true;
     }
-    l->failures++;
-    if (!fault_is(f, FAULT_LEASE_LOST)) forget_conn(l);
-    if (is_hopeless(l, f)) {
+    bool hopeless = fault_is(f, FAULT_LEASE_LOST);
+    if (!hopeless) {
+        forget_conn(l);
+        hopeless = !backoff_next(&l->backoff, clock_ms(), wait_ms);
+    }
+    if (hopeless) {
         l->why = fault_frame(f, "renew the lease");
         atomic_store(&l->over, true);
         return false;
     }
     fault_free(f);
-    if (*wait_ms > RETRY_MS) *wait_ms = RETRY_MS;
+    if (*wait_ms > regular) *wait_ms = regular;
     return true;
 }
 
@@ -102,7 +100,7 @@ static bool sleep_for(struct lease *l, int64_t ms)
 static void *run(void *arg)
 {
     struct lease *l = arg;
-    int64_t wait_ms = l->claim->lease_ms / 3;
+    int64_t wait_ms = l->conn ? l->claim->lease_ms / 3 : BACKOFF_FIRST_MS;
     while (sleep_for(l, wait_ms) && tend(l, &wait_ms)) continue;
     return NULL;
 }
@@ -122,17 +120,18 @@ static void free_lease(struct lease *l)
 {
     pthread_cond_destroy(&l->changed);
     pthread_mutex_destroy(&l->lock);
+    endpoint_free(l->endpoint);
     fault_free(l->why);
     free(l);
 }
 
-static struct lease *new_lease(struct endpoint *e, const struct claim *claim, int64_t timeout_ms)
+static struct lease *new_lease(const struct endpoint *e, const struct claim *claim, int64_t timeout_ms)
 {
     struct lease *l = mem_zalloc(sizeof *l);
-    l->endpoint = e;
+    l->endpoint = endpoint_copy(e);
     l->claim = claim;
     l->timeout_ms = timeout_ms < REPLY_MOST_MS ? timeout_ms : REPLY_MOST_MS;
-    l->renewed = clock_ms();
+    l->backoff = backoff_start(timeout_ms > claim->lease_ms ? timeout_ms : claim->lease_ms, clock_us());
     pthread_mutex_init(&l->lock, NULL);
     pthread_condattr_t attr;
     pthread_condattr_init(&attr);
@@ -142,10 +141,19 @@ static struct lease *new_lease(struct endpoint *e, const struct claim *claim, in
     return l;
 }
 
-struct fault *lease_start(struct endpoint *e, const struct claim *claim, int64_t timeout_ms, struct lease **out)
+/* What the thread itself would try again is left to it. */
+static struct fault *open_first(struct lease *l)
+{
+    struct fault *f = open_conn(l);
+    if (!f || !(fault_is(f, FAULT_UNREACHABLE) || fault_is(f, FAULT_TIMEOUT))) return f;
+    fault_free(f);
+    return NULL;
+}
+
+struct fault *lease_start(const struct endpoint *e, const struct claim *claim, int64_t timeout_ms, struct lease **out)
 {
     struct lease *l = new_lease(e, claim, timeout_ms);
-    struct fault *f = open_conn(l);
+    struct fault *f = open_first(l);
     if (!f) {
         int failed = start_thread(l);
         if (failed)
@@ -159,6 +167,8 @@ struct fault *lease_start(struct endpoint *e, const struct claim *claim, int64_t
     *out = l;
     return NULL;
 }
+
+bool lease_is_over(struct lease *l) { return atomic_load(&l->over); }
 
 struct fault *lease_check(struct lease *l)
 {

@@ -6,6 +6,7 @@
 #ifndef NWM_LEASE_H
 #define NWM_LEASE_H
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #include "shared/conn.h"
@@ -15,13 +16,16 @@
 
 struct lease;
 
-/* Connects and starts the thread, which renews at every third of the lease. Endpoint and claim (begun) must outlive it.
- * What conn_open() says. */
-struct fault *lease_start(struct endpoint *e, const struct claim *claim, int64_t timeout_ms, struct lease **out)
+/* Connects and starts the thread, which renews at every third of the lease; what fails for now it tries again, for as
+ * long as the lease, or timeout_ms if that is longer. The claim (begun) must outlive it. What conn_open() says, but
+ * Unreachable and Timeout, and LeaseLost when there is no thread to be had. */
+struct fault *lease_start(const struct endpoint *e, const struct claim *claim, int64_t timeout_ms, struct lease **out)
     MUST_CHECK;
 /* Cheap. NULL while all is well; else, once, why the lease is over: LeaseLost, or what kept it from being renewed for
- * its whole length. */
+ * so long. */
 struct fault *lease_check(struct lease *l) MUST_CHECK;
+/* Has the thread given up, whether that was told or not? */
+bool lease_is_over(struct lease *l);
 /* Ends the thread (a heartbeat on its way is waited for, two seconds at most) and frees the lease. Returns its
  * connection if that is usable, with nothing outstanding on it: the caller's, for a farewell. NULL is fine. */
 struct conn *lease_stop(struct lease *l);

@@ -3,7 +3,8 @@
  *
  *   options → connect → begin → [ source → checker → loader ] … → verify → ready → the reference
  *                         │       └── meanwhile a thread renews the lease
- *                         └── from here on, whatever goes wrong is recorded in the manifest: fail
+ *                         │       └── a lost connection: connect again, reclaim the list, go on where it ends
+ *                         └── from here on, whatever else goes wrong is recorded in the manifest: fail
  *
  * The contract that all this keeps is in shared/dataset.h and shared/script.h.
  */
@@ -17,32 +18,13 @@
 #include "shared/conn.h"
 #include "shared/fault.h"
 #include "shared/log.h"
-#include "shared/options.h"
-#include "shared/script.h"
 #include "shared/stdfd.h"
 #include "shared/stop.h"
-#include "worker/checker.h"
 #include "worker/drop.h"
-#include "worker/lease.h"
-#include "worker/loader.h"
-#include "worker/meter.h"
-#include "worker/source.h"
+#include "worker/hold.h"
+#include "worker/work.h"
 
 enum { FAREWELL_MS = 2000 };
-
-/* Everything one worker holds. Pointers are NULL until they are there. */
-struct work {
-    const struct options *options;
-    char *subject; /* "demo:2"; with --check and no id, the source's name */
-    char *place;   /* where in the source it failed: "line 18" */
-    struct source *source;
-    struct checker *checker;
-    struct conn *conn;
-    struct claim claim;
-    struct lease *lease;
-    struct loader *loader;
-    struct meter meter;
-};
 
 /* ---- items ---- */
 
@@ -68,8 +50,10 @@ static struct fault *take_items(struct work *w)
     for (;;) {
         struct bytes item;
         bool end;
-        struct fault *f = source_next(w->source, &item, &end);
-        if (f || end) return f;
+        struct fault *f = hold_compare(w, false);
+        if (!f) f = source_next(w->source, &item, &end);
+        if (f) return f;
+        if (end) return hold_compare(w, true);
         f = checker_add(w->checker, item);
         if (f) return reject(w, f);
         f = w->loader ? loader_add(w->loader, item) : NULL;
@@ -98,58 +82,40 @@ static struct fault *check(struct work *w)
 
 /* ---- loading ---- */
 
-static struct fault *connect_and_begin(struct work *w)
+/* The source's memory is given back first: comparing a large item needs room for it. The lease ends after the seal: that
+ * may have to be tried for long. */
+static struct fault *seal(struct work *w)
 {
-    const struct options *o = w->options;
-    char *client = mem_printf("nwm-worker:%s", o->job);
-    struct fault *f = conn_open(o->endpoints[0], client, o->timeout_ms, &w->conn);
-    free(client);
+    const struct totals *t = checker_totals(w->checker);
+    source_rest(w->source);
+    struct fault *f = loader_verify(w->loader, w->checker);
     if (f) return f;
-    claim_init(&w->claim, o->prefix, o->job, o->id, o->lease_ms);
-    f = script_join(w->conn, &w->claim);
-    if (!f) f = script_begin(w->conn, &w->claim, order_text(o->order), source_name(w->source), o->keep_ms);
-    return f;
+    f = script_ready(line_conn(w->line), &w->claim, t, w->options->ttl_ms);
+    return f ? fault_frame(f, "signal ready") : NULL;
 }
 
 static struct fault *load_items(struct work *w)
 {
-    w->loader = loader_new(w->conn, &w->claim);
-    loader_set_pulse(w->loader, (struct pulse){beat, w});
     struct fault *f = take_items(w);
     if (!f) f = loader_finish(w->loader);
     meter_clear(&w->meter);
-    return f;
-}
-
-static void stop_lease(struct work *w, struct conn **left)
-{
-    *left = lease_stop(w->lease);
-    w->lease = NULL;
-}
-
-/* The lease ends with the load; what is left of it is long enough for the seal, and the token is what counts. The
- * source's memory is given back first: comparing a large item needs room for it. */
-static struct fault *seal(struct work *w)
-{
-    const struct totals *t = checker_totals(w->checker);
-    source_free(w->source);
-    w->source = NULL;
-    struct fault *f = loader_verify(w->loader, w->checker);
-    if (f) return f;
-    struct conn *left;
-    stop_lease(w, &left);
-    if (left) conn_close(left);
-    f = script_ready(w->conn, &w->claim, t, w->options->ttl_ms);
-    return f ? fault_frame(f, "signal ready") : NULL;
+    return f ? f : seal(w);
 }
 
 static struct fault *load_begun(struct work *w)
 {
     struct fault *f = source_open(w->source);
-    if (!f) f = lease_start(w->options->endpoints[0], &w->claim, w->options->timeout_ms, &w->lease);
-    if (!f) f = load_items(w);
-    if (!f) f = seal(w);
-    return f;
+    if (!f) f = hold_lease(w);
+    if (f) return f;
+    w->loader = loader_new(line_conn(w->line), &w->claim);
+    loader_set_pulse(w->loader, (struct pulse){beat, w});
+    while ((f = load_items(w)) != NULL) {
+        f = hold_regain(w, f);
+        if (f) return f;
+        if (w->sealed) break;
+    }
+    hold_end_lease(w);
+    return NULL;
 }
 
 static void print_reference(struct work *w)
@@ -162,20 +128,24 @@ static void print_reference(struct work *w)
 
 /* ---- when it failed ---- */
 
-/* Records the failure over that connection, if there is time left. True when that is settled. */
-static bool record(struct work *w, struct conn *conn, const struct fault *why, int64_t deadline)
+/* Records the failure over that connection, if there is time left. True when that is settled; *taken is then why not,
+ * when the dataset is another's. */
+static bool record(struct work *w, struct conn *conn, const struct fault *why, int64_t deadline, struct fault **taken)
 {
     int64_t left = deadline - clock_ms();
     if (left <= 0) return false;
     conn_set_timeout(conn, left, false);
     struct fault *f = script_fail(conn, &w->claim, checker_so_far(w->checker), why, w->place);
-    bool settled = !f || fault_is(f, FAULT_LEASE_LOST);
-    fault_free(f);
-    return settled;
+    bool is_taken = f && fault_is(f, FAULT_LEASE_LOST);
+    if (is_taken)
+        *taken = f;
+    else
+        fault_free(f);
+    return !f || is_taken;
 }
 
 /* A connection of its own, for a farewell when the others are gone. */
-static bool record_anew(struct work *w, const struct fault *why, int64_t deadline)
+static bool record_anew(struct work *w, const struct fault *why, int64_t deadline, struct fault **taken)
 {
     struct conn *conn;
     int64_t left = deadline - clock_ms();
@@ -185,39 +155,52 @@ static bool record_anew(struct work *w, const struct fault *why, int64_t deadlin
         fault_free(f);
         return false;
     }
-    bool settled = record(w, conn, why, deadline);
+    bool settled = record(w, conn, why, deadline, taken);
     conn_close(conn);
     return settled;
 }
 
 /* Pushes that are on their way arrive when they do: the first of them would make the list again after the failure removed it. So
- * their answers are waited for, for half of the farewell; a server that does not answer then leaves a list that expires. */
-static void settle_pushes(struct work *w)
+ * their answers are waited for, for half of the farewell; a server that does not answer then leaves a list that expires.
+ * (What a connection that was given up still delivers reaches a name that is no list any more, or one that expires.) */
+static void settle_pushes(struct conn *conn)
 {
     struct fault *f = NULL;
-    conn_set_timeout(w->conn, FAREWELL_MS / 2, false);
+    conn_set_timeout(conn, FAREWELL_MS / 2, false);
     int64_t until = clock_ms() + FAREWELL_MS / 2;
-    while (!f && conn_outstanding(w->conn) > 0 && clock_ms() < until) {
+    while (!f && conn_outstanding(conn) > 0 && clock_ms() < until) {
         redisReply *reply;
-        f = conn_reply(w->conn, &reply);
+        f = conn_reply(conn, &reply);
         if (!f) freeReplyObject(reply);
     }
     fault_free(f);
 }
 
-/* The loader's connection may be in the middle of a push; the lease's is at rest. */
-static void farewell(struct work *w, const struct fault *why)
+/* The loader's connection may be in the middle of a push, or not be there; the lease's is at rest. Returns LeaseLost when
+ * the dataset is another's by now, else NULL. */
+static struct fault *farewell(struct work *w, const struct fault *why)
 {
-    struct conn *left;
-    stop_lease(w, &left);
+    struct fault *taken = NULL;
+    struct conn *left = lease_stop(w->lease), *own = line_conn(w->line);
+    w->lease = NULL;
     int64_t deadline = clock_ms() + FAREWELL_MS;
-    settle_pushes(w);
-    bool settled = left && record(w, left, why, deadline);
-    if (!settled && conn_outstanding(w->conn) == 0 && conn_unsent(w->conn) == 0)
-        settled = record(w, w->conn, why, deadline);
-    if (!settled) settled = record_anew(w, why, deadline);
+    if (own) settle_pushes(own);
+    bool settled = left && record(w, left, why, deadline, &taken);
+    if (!settled && own && conn_outstanding(own) == 0 && conn_unsent(own) == 0)
+        settled = record(w, own, why, deadline, &taken);
+    if (!settled) settled = record_anew(w, why, deadline, &taken);
     if (!settled) log_note("%s: the failure could not be recorded in Redis; its lease will run out", w->subject);
     if (left) conn_close(left);
+    return taken;
+}
+
+/* Who loses a dataset to another may see its list vanish first: then that is told, not what followed from it. */
+static struct fault *part(struct work *w, struct fault *f)
+{
+    struct fault *taken = farewell(w, f);
+    bool explains = taken && fault_is(f, FAULT_LOST);
+    fault_free(explains ? f : taken);
+    return explains ? fault_frame(taken, "load dataset %s", w->subject) : f;
 }
 
 /* A signal or the deadline can end any wait, and each says so in its own way; here is what people need to know. */
@@ -235,7 +218,7 @@ static struct fault *explain(const struct work *w, struct fault *f)
 
 static struct fault *load(struct work *w)
 {
-    struct fault *f = connect_and_begin(w);
+    struct fault *f = hold_begin(w);
     if (f) return fault_frame(f, "begin dataset %s", w->subject);
     log_detail("%s: run %" PRIu64 " begun, reading %s into %s", w->subject, w->claim.run, source_name(w->source),
                w->claim.list);
@@ -245,16 +228,17 @@ static struct fault *load(struct work *w)
         print_reference(w);
         return NULL;
     }
-    f = fault_frame(explain(w, f), "load dataset %s", w->subject);
-    farewell(w, f);
-    return f;
+    return part(w, fault_frame(explain(w, f), "load dataset %s", w->subject));
 }
 
-static struct fault *drop(struct work *w)
+static struct fault *drop(const struct options *o)
 {
-    const struct options *o = w->options;
-    struct fault *f = conn_open(o->endpoints[0], "nwm-worker", o->timeout_ms, &w->conn);
-    return f ? f : drop_datasets(w->conn, o);
+    struct conn *conn;
+    struct fault *f = conn_open(o->endpoints[0], "nwm-worker", o->timeout_ms, &conn);
+    if (f) return f;
+    f = drop_datasets(conn, o);
+    conn_close(conn);
+    return f;
 }
 
 /* ---- the program ---- */
@@ -262,8 +246,9 @@ static struct fault *drop(struct work *w)
 static void work_fini(struct work *w)
 {
     loader_free(w->loader);
-    if (w->conn) conn_close(w->conn);
+    line_close(w->line);
     source_free(w->source);
+    checker_free(w->before);
     checker_free(w->checker);
     claim_fini(&w->claim);
     free(w->place);
@@ -284,13 +269,8 @@ static struct fault *work_init(struct work *w, const struct options *o)
 
 static struct fault *run(const struct options *o)
 {
+    if (o->drop) return drop(o);
     struct work w;
-    if (o->drop) {
-        w = (struct work){.options = o};
-        struct fault *f = drop(&w);
-        work_fini(&w);
-        return f;
-    }
     struct fault *f = work_init(&w, o);
     if (!f) f = o->check ? explain(&w, check(&w)) : load(&w);
     if (f && w.subject) fault_about(f, "%s", w.subject);

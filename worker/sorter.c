@@ -125,8 +125,9 @@ struct fault *sorter_sort(struct sorter *s, const struct pulse *p)
         sort_small(s->order, s->entries + at, least(SMALL_RUN, s->count - at));
     struct entry *other = mem_array(NULL, s->count + 1, sizeof *other);
     struct fault *f = NULL;
-    for (size_t width = SMALL_RUN; width < s->count && !f; width *= 2) {
+    for (size_t width = SMALL_RUN; width < s->count; width *= 2) {
         f = merge_runs(s, s->entries, other, width, p);
+        if (f) break; /* half of them have been copied: all are where they were */
         struct entry *sorted = other;
         other = s->entries;
         s->entries = sorted;
@@ -134,6 +135,8 @@ struct fault *sorter_sort(struct sorter *s, const struct pulse *p)
     free(other);
     return f;
 }
+
+void sorter_rewind(struct sorter *s) { s->at = 0; }
 
 bool sorter_next(struct sorter *s, struct bytes *item)
 {

@@ -21,9 +21,11 @@ struct sorter *sorter_new(const struct order *order);
 void sorter_free(struct sorter *s);
 /* Copies the item. Not after sorter_sort(). */
 void sorter_add(struct sorter *s, struct bytes item);
-/* Equal items keep the order they came in. Interrupted, or what the pulse says. */
+/* Equal items keep the order they came in. Interrupted, or what the pulse says; it can then be called again. */
 struct fault *sorter_sort(struct sorter *s, const struct pulse *p) MUST_CHECK;
 /* The items in their order, valid until sorter_free(); false at the end. */
 bool sorter_next(struct sorter *s, struct bytes *item);
+/* From the first one again. */
+void sorter_rewind(struct sorter *s);
 
 #endif

@@ -28,7 +28,8 @@ struct source {
     struct pulse pulse;
     struct reader *reader;   /* file, standard input, command */
     struct command *command; /* --from-command */
-    struct sorter *sorter;   /* --sort, once everything has been read */
+    struct sorter *sorter;   /* --sort */
+    bool sorted;             /* everything has been read, and is in it in order */
     struct example example;  /* --example */
     uint64_t size;
 };
@@ -144,26 +145,28 @@ static struct fault *next_unsorted(struct source *s, struct bytes *item, bool *e
     return f;
 }
 
+/* What the pulse says ends it between two items, and it can be called again. */
 static struct fault *sort_everything(struct source *s)
 {
     enum { BEAT_EVERY = 4096 };
-    s->sorter = sorter_new(s->options->order);
+    if (!s->sorter) s->sorter = sorter_new(s->options->order);
     struct bytes item;
-    bool end;
-    for (uint64_t n = 1;; n++) {
-        struct fault *f = next_unsorted(s, &item, &end);
-        if (!f && n % BEAT_EVERY == 0) f = pulse_beat(&s->pulse);
+    bool end = false;
+    for (uint64_t n = 1; !end; n++) {
+        struct fault *f = n % BEAT_EVERY == 0 ? pulse_beat(&s->pulse) : NULL;
+        if (!f) f = next_unsorted(s, &item, &end);
         if (f) return f;
-        if (end) break;
-        sorter_add(s->sorter, item);
+        if (!end) sorter_add(s->sorter, item);
     }
     struct fault *f = sorter_sort(s->sorter, &s->pulse);
-    return f ? fault_frame(f, "sort in memory") : NULL;
+    if (f) return fault_frame(f, "sort in memory");
+    s->sorted = true;
+    return NULL;
 }
 
 static struct fault *next_sorted(struct source *s, struct bytes *item, bool *end)
 {
-    struct fault *f = s->sorter ? NULL : sort_everything(s);
+    struct fault *f = s->sorted ? NULL : sort_everything(s);
     if (!f) *end = !sorter_next(s->sorter, item);
     return f;
 }
@@ -172,6 +175,28 @@ struct fault *source_next(struct source *s, struct bytes *item, bool *end)
 {
     struct fault *f = s->options->sort ? next_sorted(s, item, end) : next_unsorted(s, item, end);
     return f ? fault_frame(f, "read %s", s->name) : NULL;
+}
+
+bool source_can_rewind(const struct source *s)
+{
+    return s->options->example || s->sorted || reader_can_rewind(s->reader);
+}
+
+struct fault *source_rewind(struct source *s)
+{
+    struct fault *f = NULL;
+    if (s->sorted)
+        sorter_rewind(s->sorter);
+    else if (s->reader)
+        f = reader_rewind(s->reader);
+    else
+        f = prepare_example(s, s->options->id);
+    return f ? fault_frame(f, "read %s again", s->name) : NULL;
+}
+
+void source_rest(struct source *s)
+{
+    if (s->reader) reader_rest(s->reader);
 }
 
 const char *source_name(const struct source *s) { return s->name; }

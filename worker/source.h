@@ -28,6 +28,13 @@ struct fault *source_open(struct source *s) MUST_CHECK;
  * reads and sorts everything. NoInput, BadItem, Interrupted, and what the pulse says. */
 struct fault *source_next(struct source *s, struct bytes *item, bool *end) MUST_CHECK;
 
+/* Can it be read again: a regular file, what was sorted in memory, the example? A pipe and a command cannot. */
+bool source_can_rewind(const struct source *s);
+/* The first item again, and all that follow. Only of one that can. NoInput. */
+struct fault *source_rewind(struct source *s) MUST_CHECK;
+/* At the end: gives back the memory that it read into, which makes the last items invalid. */
+void source_rest(struct source *s);
+
 /* "part-2.txt", "standard input", "command 'gen 3'", "example 2"; the source's. */
 const char *source_name(const struct source *s);
 /* Where item number n (from 1) stands, for people: "line 18", or "item 18" where items are no lines. The caller frees.

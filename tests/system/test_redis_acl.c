@@ -45,6 +45,8 @@ static const char *const uses[2][8] = {
         "nwm-worker WHERE -n -i 1 --keep 1h --ttl 1h large", /* a second run */
         "nwm-worker WHERE -n -i 2 bad; c=$?; [ $c = 1 ] || exit $c",
         "nwm-worker WHERE?db=1 -n -i 1 large",
+        "rm -f f; mkfifo f; { seq 100000 106999; redis-cli -s $OF client kill user nwm-worker >/dev/null; "
+        "seq 107000 112999; } >f & nwm-worker WHERE -n -i 1 f",
         "nwm-worker WHERE --drop -i 1",
         "nwm-worker WHERE --drop --all",
     },
@@ -70,6 +72,7 @@ static void prepare(struct server *s)
 {
     expect_exit(run("seq 100000 112999 >large && printf '2\\n1\\n' >bad"), 0);
     server_start(s, "%s", "");
+    setenv("OF", s->socket, 1);
     for (int i = 7; i < 9; i++) expect_exit(run("nwm-worker -q -n -i %d -U %s large", i, s->url), 0);
     ask(s, "RPUSH nwm:plain 1 2 3");
 }

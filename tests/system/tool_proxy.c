@@ -15,6 +15,7 @@
  *     --chunk N          at most N bytes a write (in small pieces)
  *     --only K           the faults strike connection K only (from 1); the others are passed on whole
  *     --first K          the faults strike the first K connections only
+ *     --random SEED      each connection is cut after a number of bytes of its own, from half of N to one and a half
  *
  * One thread, poll, non-blocking sockets; a direction stops reading while more than 32 MB wait to be written.
  */
@@ -46,7 +47,7 @@ static struct {
     uint64_t cut[2], half_close[2], stall[2], garbage[2];
     int64_t delay_us;
     size_t chunk;
-    uint64_t only, first;
+    uint64_t only, first, random;
     const char *listen, *to;
 } asked = {
     .cut = {UINT64_MAX, UINT64_MAX},
@@ -75,6 +76,7 @@ struct flow {
 struct pair {
     int fd[2]; /* [UP] the client's, from which bytes go up; [DOWN] the server's */
     bool faulty, dead;
+    uint64_t cut[2];
     struct flow flow[2];
 };
 
@@ -165,6 +167,14 @@ static int connect_to(const char *text)
 
 /* ---- connections */
 
+static uint64_t cut_of_its_own(uint64_t at)
+{
+    static unsigned short state[3];
+    if (at == NEVER || !asked.random) return at;
+    if (state[0] == 0) state[0] = (unsigned short)asked.random;
+    return at / 2 + (uint64_t)(erand48(state) * (double)at);
+}
+
 static void begin(int client)
 {
     int server = pair_count < PAIRS_MOST ? connect_to(asked.to) : -1;
@@ -176,6 +186,7 @@ static void begin(int client)
     make_quick(client);
     struct pair *p = &pairs[pair_count++];
     *p = (struct pair){.fd = {client, server}};
+    for (int d = UP; d <= DOWN; d++) p->cut[d] = cut_of_its_own(asked.cut[d]);
     p->faulty = (!asked.only || asked.only == connections) && (!asked.first || connections <= asked.first);
 }
 
@@ -234,7 +245,7 @@ static void take(struct pair *p, int d, char *data, size_t len)
     if (f->ended) return; /* half closed: dropped */
     size_t clean = until(asked.garbage[d], f, len);
     memset(data + clean, '\a', len - clean);
-    len = until(asked.stall[d], f, until(asked.half_close[d], f, until(asked.cut[d], f, len)));
+    len = until(asked.stall[d], f, until(asked.half_close[d], f, until(p->cut[d], f, len)));
     if (len) append(f, data, len);
     f->passed += len;
     if (has_struck(asked.half_close[d], f)) f->ended = true;
@@ -280,7 +291,7 @@ static void settle(struct pair *p)
     for (int d = UP; d <= DOWN && !p->dead; d++) {
         struct flow *f = &p->flow[d];
         if (f->head) continue;
-        if (p->faulty && has_struck(asked.cut[d], f))
+        if (p->faulty && has_struck(p->cut[d], f))
             end(p);
         else if (f->ended && !f->told) {
             shutdown(p->fd[!d], SHUT_WR);
@@ -363,7 +374,19 @@ static uint64_t number(const char *name, const char *text)
 
 static void parse(int argc, char **argv)
 {
-    enum { LISTEN = 1, TO, CUT = 10, HALF_CLOSE = 20, STALL = 30, GARBAGE = 40, DELAY = 50, CHUNK, ONLY, FIRST };
+    enum {
+        LISTEN = 1,
+        TO,
+        CUT = 10,
+        HALF_CLOSE = 20,
+        STALL = 30,
+        GARBAGE = 40,
+        DELAY = 50,
+        CHUNK,
+        ONLY,
+        FIRST,
+        RANDOM
+    };
     static const struct option table[] = {
         {"listen", 1, NULL, LISTEN},
         {"to", 1, NULL, TO},
@@ -379,6 +402,7 @@ static void parse(int argc, char **argv)
         {"chunk", 1, NULL, CHUNK},
         {"only", 1, NULL, ONLY},
         {"first", 1, NULL, FIRST},
+        {"random", 1, NULL, RANDOM},
         {0},
     };
     for (int c, which; (c = getopt_long(argc, argv, "", table, &which)) != -1;) {
@@ -399,6 +423,7 @@ static void parse(int argc, char **argv)
         case CHUNK: asked.chunk = n; break;
         case ONLY: asked.only = n; break;
         case FIRST: asked.first = n; break;
+        case RANDOM: asked.random = n; break;
         }
     }
     if (asked.listen && asked.to && optind == argc) return;

@@ -239,3 +239,150 @@ Test(loader, the_pulse_ends_it)
     loader_set_pulse(loader, (struct pulse){enough, &beats});
     expect(push_on(), FAULT_LEASE_LOST, "enough");
 }
+
+/* ---- on another connection */
+
+static struct conn *second(void)
+{
+    struct conn *c;
+    fine(conn_open(private_redis_endpoint(), NULL, 5000, &c));
+    return c;
+}
+
+/* Items that never arrive: the connection is dead. */
+static void add_in_vain(size_t n, size_t (*length)(unsigned))
+{
+    fine(conn_open(private_redis_endpoint(), NULL, 5000, &conn));
+    loader_free(loader);
+    loader = loader_new(conn, &claim);
+    redis_do("CLIENT KILL TYPE normal SKIPME yes");
+    for (unsigned i = 0; i < n; i++) fault_free(add(i, length(i)));
+}
+
+/* What of them is taken to have arrived. */
+static void arrive(size_t n, size_t (*length)(unsigned))
+{
+    redisContext *plain = redisConnectUnix(private_redis_url() + strlen("unix://"));
+    for (unsigned i = 0; i < n; i++) {
+        size_t len = length(i) < 8 ? 8 : length(i);
+        char *text = item_text(i, len);
+        freeReplyObject(redisCommand(plain, "RPUSH %s %b", claim.list, text, len));
+        free(text);
+    }
+    redisFree(plain);
+}
+
+static struct fault *reclaim_and_resume(struct conn *c)
+{
+    struct reclaimed r;
+    struct fault *f = script_reclaim(c, &claim, LOADER_LAST_MOST, &r);
+    if (!f) f = loader_resume(loader, c, r.items, r.last);
+    reclaimed_fini(&r);
+    return f;
+}
+
+static void resume_after(size_t arrived, size_t n, size_t (*length)(unsigned))
+{
+    add_in_vain(n, length);
+    arrive(arrived, length);
+    struct conn *c = second();
+    fine(reclaim_and_resume(c));
+    for (unsigned i = (unsigned)n; i < n + 100; i++) fine(add(i, length(i)));
+    fine(loader_finish(loader));
+    cr_assert_eq(loader_acknowledged(loader), n + 100);
+    checker_totals(checker);
+    fine(loader_verify(loader, checker));
+    expect_list(n + 100, length);
+    conn_close(c);
+    conn_close(conn);
+}
+
+static size_t up_to_large(unsigned n) { return n % 97 == 96 ? 70000 + n : n % 5 * 9; }
+
+/* Wherever the list ends: at none, within a push, at its borders, at all that was sent. What was never sent is more. */
+Test(loader, goes_on_wherever_the_list_ends)
+{
+    static const size_t ends[] = {0, 1, 95, 96, 97, 98, 500, 1454, 1455};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        if (i > 0) setup();
+        resume_after(ends[i], 1500, up_to_large);
+        if (i + 1 < sizeof ends / sizeof *ends) teardown();
+    }
+}
+
+Test(loader, goes_on_within_small_pushes)
+{
+    static const size_t ends[] = {0, 1, 3999, 4000, 4001, 8000};
+    for (size_t i = 0; i < sizeof ends / sizeof *ends; i++) {
+        if (i > 0) setup();
+        resume_after(ends[i], 9000, small);
+        if (i + 1 < sizeof ends / sizeof *ends) teardown();
+    }
+}
+
+/* A huge item stays where it is until it has arrived. */
+Test(loader, goes_on_with_a_huge_item)
+{
+    add_in_vain(1, large_first);
+    struct conn *c = second();
+    fine(reclaim_and_resume(c));
+    cr_assert_eq(loader_acknowledged(loader), 1);
+    fine(loader_finish(loader));
+    expect_list(1, large_first);
+    conn_close(c);
+    conn_close(conn);
+}
+
+/* The right length, but not by the items that were sent. */
+Test(loader, does_not_go_on_behind_a_stranger)
+{
+    add_in_vain(9000, small);
+    arrive(4999, small);
+    redis_do("RPUSH %s x", claim.list);
+    struct conn *c = second();
+    expect(reclaim_and_resume(c), FAULT_CHANGED, "holds 5000 items, which are not those");
+    conn_close(c);
+    conn_close(conn);
+}
+
+Test(loader, does_not_go_on_behind_more_than_was_sent)
+{
+    add_in_vain(4000, small);
+    arrive(4001, small);
+    struct conn *c = second();
+    expect(reclaim_and_resume(c), FAULT_CHANGED, "holds 4001 items");
+    conn_close(c);
+    conn_close(conn);
+}
+
+/* A push that was refused may be followed by one that was not: then the length says nothing. */
+Test(loader, does_not_go_on_behind_a_gap)
+{
+    add_in_vain(8000, small);
+    struct conn *c = second();
+    fine(reclaim_and_resume(c));
+    fine(loader_finish(loader));
+    redis_do("CONFIG SET min-replicas-to-write 1");
+    for (unsigned i = 8000; i < 12000; i++) fault_free(add(i, small(i)));
+    struct fault *f = loader_finish(loader);
+    expect(f, FAULT_UNREACHABLE, "NOREPLICAS");
+    redis_do("CONFIG SET min-replicas-to-write 0");
+    arrive(4000, small);
+    expect(reclaim_and_resume(c), FAULT_CHANGED, "holds 12000 items");
+    conn_close(c);
+    conn_close(conn);
+}
+
+Test(loader, begins_again_behind_what_is_left)
+{
+    load_all(9000, small);
+    redis_do("LTRIM %s 0 4321", claim.list);
+    struct conn *c = second();
+    loader_restart(loader, c, 4322);
+    for (unsigned i = 0; i < 10000; i++)
+        fine(loader_add(loader, (struct bytes){item_text(i, small(i)), small(i) < 8 ? 8 : small(i)}));
+    fine(loader_finish(loader));
+    cr_assert_eq(loader_acknowledged(loader), 10000);
+    expect_list(10000, small);
+    conn_close(c);
+}

@@ -240,6 +240,115 @@ Test(script, heartbeat_finds_out)
     expect(script_heartbeat(conn, &claim), FAULT_LEASE_LOST, "is gone");
 }
 
+/* ---- reclaim */
+
+static void reclaim_ours(uint64_t items)
+{
+    struct reclaimed r;
+    fine(script_reclaim(conn, &claim, 100, &r));
+    cr_assert_eq(r.how, RECLAIM_OURS);
+    cr_assert_eq(r.items, items);
+    reclaimed_fini(&r);
+}
+
+Test(script, reclaim_gives_the_list_a_fresh_name)
+{
+    begin(&claim);
+    push_items(&claim, 3);
+    char *old = mem_strdup(claim.list);
+    redis_do("DEL " LEASE);
+    redis_do("PEXPIRE %s 1000", claim.list);
+    struct reclaimed r;
+    fine(script_reclaim(conn, &claim, 1, &r));
+    cr_assert_eq(r.how, RECLAIM_OURS);
+    cr_assert_eq(r.items, 3);
+    cr_assert(r.last.len == 1 && *r.last.data == '2');
+    reclaimed_fini(&r);
+    cr_assert_str_neq(claim.list, old);
+    cr_assert_str_eq(field("list"), claim.list);
+    cr_assert_eq(strncmp(claim.list, MANIFEST ":1.", strlen(MANIFEST ":1.")), 0);
+    cr_assert_eq(strlen(claim.list), strlen(old));
+    cr_assert_str_eq(redis_text("LRANGE %s 0 -1", claim.list), "0 1 2");
+    cr_assert(redis_do("PTTL %s", claim.list)->integer > 140000);
+    cr_assert_str_eq(redis_text("GET " LEASE), claim.token);
+    cr_assert_eq(redis_do("RPUSHX %s late", old)->integer, 0); /* what an old connection still delivers */
+    reclaim_ours(3);
+    struct totals t = {.items = 3, .bytes = 3, .max_item = 1, .first = {"0", 1}, .last = {"2", 1}};
+    fine(script_ready(conn, &claim, &t, 0));
+    free(old);
+}
+
+/* Its reply was lost, and it is asked again with the same name. */
+Test(script, reclaim_can_be_repeated)
+{
+    begin(&claim);
+    push_items(&claim, 3);
+    struct claim twin = claim; /* as if the answer had not come */
+    twin.list = mem_strdup(claim.list);
+    twin.next_list = mem_printf(MANIFEST ":1.0123456789ab");
+    claim.next_list = mem_strdup(twin.next_list);
+    struct reclaimed r;
+    fine(script_reclaim(conn, &twin, 100, &r));
+    reclaimed_fini(&r);
+    free(twin.list);
+    reclaim_ours(3);
+    cr_assert_str_eq(claim.list, MANIFEST ":1.0123456789ab");
+    cr_assert_str_eq(redis_text("LRANGE %s 0 -1", claim.list), "0 1 2");
+}
+
+Test(script, reclaim_of_nothing_yet)
+{
+    begin(&claim);
+    reclaim_ours(0);
+    cr_assert_eq(redis_do("EXISTS %s", claim.list)->integer, 0);
+    push_items(&claim, 1);
+    reclaim_ours(1);
+}
+
+Test(script, reclaim_tells_no_long_last_item)
+{
+    begin(&claim);
+    redis_do("RPUSH %s 12345", claim.list);
+    struct reclaimed r;
+    fine(script_reclaim(conn, &claim, 4, &r));
+    cr_assert(r.items == 1 && r.last.data == NULL);
+    reclaimed_fini(&r);
+    fine(script_reclaim(conn, &claim, 5, &r));
+    cr_assert(r.last.len == 5);
+    reclaimed_fini(&r);
+}
+
+Test(script, reclaim_finds_out)
+{
+    struct reclaimed r;
+    begin(&claim);
+    redis_do("SET " LEASE " elsewhere:9:aaaaaaaaaaaa");
+    expect(script_reclaim(conn, &claim, 100, &r), FAULT_LEASE_LOST, "elsewhere:9 has taken");
+    redis_do("HSET " MANIFEST " token elsewhere:9:aaaaaaaaaaaa");
+    redis_do("DEL " LEASE);
+    expect(script_reclaim(conn, &claim, 100, &r), FAULT_LEASE_LOST, "elsewhere:9 has taken");
+    redis_do("HSET " MANIFEST " token %s list x", claim.token);
+    expect(script_reclaim(conn, &claim, 100, &r), FAULT_CHANGED, "names the list x");
+    redis_do("HSET " MANIFEST " state failed");
+    expect(script_reclaim(conn, &claim, 100, &r), FAULT_LEASE_LOST, "\"failed\"");
+    redis_do("DEL " MANIFEST);
+    fine(script_reclaim(conn, &claim, 100, &r));
+    cr_assert_eq(r.how, RECLAIM_GONE);
+    reclaimed_fini(&r);
+    cr_assert_eq(redis_do("DBSIZE")->integer, 0);
+}
+
+Test(script, reclaim_leaves_what_is_ready)
+{
+    make_ready(&claim, 3);
+    struct reclaimed r;
+    fine(script_reclaim(conn, &claim, 100, &r));
+    cr_assert_eq(r.how, RECLAIM_READY);
+    reclaimed_fini(&r);
+    cr_assert_eq(redis_do("LLEN %s", claim.list)->integer, 3);
+    cr_assert_str_eq(redis_text("EXISTS " LEASE), "0");
+}
+
 Test(script, ready_seals)
 {
     begin(&claim);
@@ -406,6 +515,7 @@ Test(script, a_full_redis_still_learns_of_changes_of_state)
     cr_assert_str_eq(redis_text("CONFIG GET maxmemory-policy"), "maxmemory-policy noeviction");
     cr_assert_eq(redis_do("RPUSH %s x", claim.list)->type, REDIS_REPLY_ERROR);
     fine(script_heartbeat(conn, &claim));
+    reclaim_ours(3);
     struct fault *why = some_fault();
     fine(script_fail(conn, &claim, &t, why, NULL));
     fault_free(why);

@@ -79,6 +79,9 @@ static struct fault *ask(struct roster *r, control_question *question, struct ab
 
 static struct fault *check_lengths(struct roster *r, size_t server)
 {
+    size_t i = 0;
+    while (i < roster_size(r) && !is_there(roster_member(r, i), server)) i++;
+    if (i == roster_size(r)) return NULL; /* with --partial the server may be away, and all that it has left out */
     struct about a = {.roster = r, .server = server};
     struct fault *fault = ask(r, ask_lengths, &a);
     if (!fault) return a.first;

@@ -9,6 +9,7 @@
  *   sink       open the output, before anything is read (with --resume: first of all, and continue it)
  *   verify     with --verify: fetch and sort everything by the plain way first
  *   session    streams → heap → merge → sink, on one event loop
+ *   partial    with --partial: what could not be had is left out, named, and the exit code says so
  *   the end    are all lists still as they were? then the output is finished and the receipt printed
  */
 #include <malloc.h>
@@ -63,9 +64,21 @@ static struct fault *prepare(struct job *j)
     if (!fault && j->resume) fault = resume_begin(j->resume, j->roster, j->order);
     if (!fault && !j->resume) fault = sink_open(o->output, o->timeout_ms, &j->sink);
     if (!fault && o->verify) fault = verify_new(o, j->roster, j->order, &j->verify);
+    if (!fault) fault = roster_settle(j->roster);
     if (fault) return fault;
-    return session_new(o, j->roster, j->order, j->sink, j->resume, o->verify ? verify_observe : NULL, j->verify,
-                       &j->session);
+    fault = session_new(o, j->roster, j->order, j->sink, j->resume, o->verify ? verify_observe : NULL, j->verify,
+                        &j->session);
+    if (!fault && j->verify) verify_follow(j->verify, session_merge(j->session));
+    return fault;
+}
+
+/* --partial: what the merge had to do without is missing like what did not come at all. */
+static struct fault *leave_out(struct job *j)
+{
+    for (size_t i = 0; i < session_streams(j->session); i++)
+        if (merge_left_out(session_merge(j->session), i))
+            roster_leave_out(j->roster, i, stream_take_fault(session_stream(j->session, i)));
+    return roster_settle(j->roster);
 }
 
 /* A merge that stopped at its limit has not read to the end of anything, so there is nothing to prove about ends. */
@@ -79,6 +92,7 @@ static struct fault *finish(struct job *j)
     if (!fault && j->resume) fault = resume_remove(j->resume);
     if (fault) return fault;
     if (j->verify && !j->options.quiet) fputs("local == remote: true\n", stderr);
+    roster_print_faults(j->roster);
     receipt_print(&j->options, j->roster, j->session, j->order);
     return NULL;
 }
@@ -88,10 +102,11 @@ static struct fault *merge_job(struct job *j)
     struct fault *fault = prepare(j);
     if (!fault && j->settled) return NULL;
     if (!fault) fault = session_run(j->session);
+    if (!fault) fault = leave_out(j);
     if (!fault) fault = finish(j);
     fault = stop_explain(fault);
     if (!j->session) return fault;
-    struct fault *failed = stats_print(&j->options, j->session, j->order, sink_bytes(j->sink), fault);
+    struct fault *failed = stats_print(&j->options, j->roster, j->session, j->order, sink_bytes(j->sink), fault);
     if (!fault) return failed;
     fault_free(failed);
     return fault;
@@ -135,7 +150,9 @@ static struct fault *run(struct job *j, int *code)
     if (o->jobs) return status_print_jobs(o);
     if (o->status) return status_print(o, code);
     if (o->check_file) return check_file(j);
-    return merge_job(j);
+    struct fault *fault = merge_job(j);
+    if (!fault && j->roster && roster_left_out(j->roster) > 0) *code = EXIT_PARTIAL;
+    return fault;
 }
 
 /* Blocks of up to 1 MB come and go with every batch. Left alone, malloc gives each its own mapping, and faulting the pages in anew was

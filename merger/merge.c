@@ -19,6 +19,8 @@ struct front {
     uint32_t next;       /* view.count: used up, the next batch is wanted */
     uint32_t from;       /* the first new item of the batch */
     uint64_t number;     /* of item `from` in its dataset, from 1 */
+    bool left_out;       /* --partial: it failed in time, and is to end like one without items */
+    struct batch *kept;  /* its batch then, which the heap still looks at */
     struct batch
         view; /* a copy of *batch: with thousands of streams each look there is a cache miss (K: 15 % of the CPU) */
 };
@@ -38,7 +40,8 @@ struct merge {
     size_t waits_for;
     uint64_t items;  /* written */
     uint64_t walked; /* seen: with -u more than were written */
-    uint64_t total;  /* of all streams */
+    uint64_t total;  /* of all streams that take part */
+    size_t left_out; /* streams that do not */
     bool limited;
 
     struct buf last; /* -u: the item written last */
@@ -89,8 +92,10 @@ struct merge *merge_new(struct stream **streams, size_t n, struct fetch *fetch, 
 void merge_free(struct merge *m)
 {
     if (!m) return;
-    for (size_t i = 0; i < m->n; i++)
-        if (m->fronts[i].batch) stream_return(m->streams[i], m->fronts[i].batch);
+    for (size_t i = 0; i < m->n; i++) {
+        struct batch *b = m->fronts[i].batch ? m->fronts[i].batch : m->fronts[i].kept;
+        if (b) stream_return(m->streams[i], b);
+    }
     heap_free(m->heap);
     keys_fini(&m->keys);
     buf_free(&m->last);
@@ -114,6 +119,8 @@ struct stream_mark merge_mark(const struct merge *m, size_t stream)
 }
 
 bool merge_is_limited(const struct merge *m) { return m->limited; }
+bool merge_left_out(const struct merge *m, size_t stream) { return m->fronts[stream].left_out; }
+size_t merge_left_out_count(const struct merge *m) { return m->left_out; }
 
 /* ---- normalised keys --------------------------------------------------------------------------------------------- */
 
@@ -210,12 +217,41 @@ static __attribute__((noinline)) bool falls(struct merge *m, const struct batch 
     return order_compare(m->options.order, before_item, before_len, item, len) > 0;
 }
 
+/* ---- streams that are left out ----------------------------------------------------------------------------------- */
+
+/* Nothing of it was written, nor, with -u, compared with what was. */
+static bool is_untouched(const struct front *f)
+{
+    return !f->number || (f->number == 1 && f->batch && f->next == f->from);
+}
+
+/* False: there are too many already, or it is too late for this one. */
+static bool leave_out(struct merge *m, size_t i)
+{
+    struct front *f = &m->fronts[i];
+    if (m->left_out >= m->options.may_leave_out || !is_untouched(f)) return false;
+    f->left_out = true;
+    f->kept = f->batch;
+    f->batch = NULL; /* used up: when the heap comes to it, it ends */
+    m->total -= stream_spec(m->streams[i])->items;
+    m->left_out++;
+    return true;
+}
+
+/* Those that failed since the last turn, while their first batch waits for its turn. */
+static void leave_out_failed(struct merge *m)
+{
+    for (size_t i = 0; i < m->n && m->left_out < m->options.may_leave_out; i++)
+        if (stream_state(m->streams[i]) == STREAM_FAILED && !m->fronts[i].left_out) leave_out(m, i);
+}
+
 /* ---- the next batch of a stream ---------------------------------------------------------------------------------- */
 
 /* Takes the next batch of a stream whose front is used up. STREAM_BATCH: its front is an item again. */
 static enum stream_next refill(struct merge *m, size_t i)
 {
     struct front *f = &m->fronts[i];
+    if (f->left_out) return STREAM_END;
     bool had_batch = f->batch != NULL;
     if (had_batch) {
         stream_return(m->streams[i], f->batch);
@@ -223,6 +259,7 @@ static enum stream_next refill(struct merge *m, size_t i)
         fetch_consumed(m->fetch, i);
     }
     enum stream_next what = stream_next(m->streams[i], &f->batch, &f->from, &f->number);
+    if (what == STREAM_FAULT && leave_out(m, i)) return STREAM_END;
     if (what != STREAM_BATCH) return what;
     f->view = *f->batch;
     f->next = f->from;
@@ -385,6 +422,7 @@ static bool write_runs(struct merge *m, uint64_t until)
 enum merge_turn merge_turn(struct merge *m, uint64_t quota)
 {
     uint64_t until = m->walked + quota;
+    if (m->options.may_leave_out > 0) leave_out_failed(m);
     /* Before anything is waited for: of a limit of 0 nothing was asked. */
     enum stream_next what = at_limit(m) ? STREAM_END : begin_streams(m);
     bool all_have_items = m->begun == m->n && heap_size(m->heap) > 0 && !top_is_used_up(m);

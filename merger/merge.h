@@ -39,6 +39,7 @@ struct merge_options {
     bool tag;    /* the stream's tag and a tab before each item */
     bool has_limit;
     uint64_t limit;
+    size_t may_leave_out;     /* --partial: so many streams may fail before any of their items was taken */
     merge_observer *observer; /* or NULL */
     void *observer_context;
     struct merge_past past; /* all zero, or what an earlier merge did that this one continues */
@@ -69,5 +70,9 @@ struct merge_past merge_past(const struct merge *m);
 struct stream_mark merge_mark(const struct merge *m, size_t stream);
 /* Did the limit end it, with items left? */
 bool merge_is_limited(const struct merge *m);
+/* Was this stream left out, having failed in time? Its fault stays with it. */
+bool merge_left_out(const struct merge *m, size_t stream);
+/* How many were. */
+size_t merge_left_out_count(const struct merge *m);
 
 #endif

@@ -7,32 +7,40 @@
 
 enum { NAMED = 20 }; /* so many datasets are named in the line */
 
+static bool takes_part(const struct session *s, size_t i) { return !merge_left_out(session_merge(s), i); }
+
 /* What the items read add up to. */
 static struct digest sum_digests(const struct session *s)
 {
     struct digest sum = {0, 0};
-    for (size_t i = 0; i < session_streams(s); i++) digest_add(&sum, stream_digest(session_stream(s, i)));
+    for (size_t i = 0; i < session_streams(s); i++)
+        if (takes_part(s, i)) digest_add(&sum, stream_digest(session_stream(s, i)));
     return sum;
 }
 
 static uint64_t items_read(const struct session *s)
 {
     uint64_t items = 0;
-    for (size_t i = 0; i < session_streams(s); i++) items += stream_spec(session_stream(s, i))->items;
+    for (size_t i = 0; i < session_streams(s); i++)
+        if (takes_part(s, i)) items += stream_spec(session_stream(s, i))->items;
     return items;
 }
 
 void receipt_sources(struct buf *line, const struct options *o, const struct roster *r)
 {
-    size_t n = roster_size(r), lists = 0;
+    size_t n = roster_size(r), lists = 0, missing = roster_missing(r), missing_lists = roster_missing_lists(r);
     for (size_t i = 0; i < n; i++) lists += roster_member(r, i)->is_plain;
     size_t datasets = n - lists, asked = o->id_count ? o->id_count : o->workers;
-    if (datasets > 0) {
-        if (asked) buf_printf(line, "%zu of ", asked);
-        buf_printf(line, "%zu dataset%s of job %s%s", datasets, datasets == 1 && !asked ? "" : "s", o->job,
-                   asked ? "" : ", as found");
+    size_t of = asked ? asked : missing ? datasets + missing : 0;
+    if (of) {
+        buf_printf(line, "%zu of %zu datasets of job %s%s", datasets, of, o->job, asked ? "" : ", as found");
+    } else if (datasets > 0) {
+        buf_printf(line, "%zu dataset%s of job %s, as found", datasets, datasets == 1 ? "" : "s", o->job);
     }
-    if (lists > 0) buf_printf(line, "%s%zu plain list%s", datasets ? " and " : "", lists, lists == 1 ? "" : "s");
+    if (lists + missing_lists == 0) return;
+    buf_printf(line, "%s%zu", of || datasets ? " and " : "", lists);
+    if (missing_lists) buf_printf(line, " of %zu", lists + missing_lists);
+    buf_printf(line, " plain list%s", lists + missing_lists == 1 ? "" : "s");
 }
 
 /* Those whose manifest holds no digest to compare with, and lists, which have no manifest. */
@@ -41,7 +49,7 @@ static void print_unproven(struct buf *line, const struct session *s)
     size_t n = 0;
     for (size_t i = 0; i < session_streams(s); i++) {
         const struct stream_spec *spec = stream_spec(session_stream(s, i));
-        if (spec->has_digest) continue;
+        if (spec->has_digest || !takes_part(s, i)) continue;
         if (n < NAMED) buf_printf(line, "%s%s", n ? ", " : " (unproven, without a digest of their own: ", spec->name);
         n++;
     }
@@ -68,8 +76,9 @@ void receipt_print(const struct options *o, const struct roster *r, const struct
     struct session_times times = session_times(s);
     double seconds = (double)times.total_us / 1e6;
     struct buf line = {0};
-    buf_printf(&line, "%s: %" PRIu64 " item%s from ", limited ? "stopped at --limit" : "complete", items,
-               items == 1 ? "" : "s");
+    const char *partial = roster_left_out(r) ? limited ? "partial, " : "partial" : "";
+    const char *end = limited ? "stopped at --limit" : *partial ? "" : "complete";
+    buf_printf(&line, "%s%s: %" PRIu64 " item%s from ", partial, end, items, items == 1 ? "" : "s");
     receipt_sources(&line, o, r);
     buf_printf(&line, ", order %s", order_name(order));
     if (limited) {

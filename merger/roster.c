@@ -7,6 +7,7 @@
 
 #include "merger/control.h"
 #include "merger/look.h"
+#include "merger/missing.h"
 #include "merger/wakeup.h"
 #include "shared/log.h"
 #include "shared/mem.h"
@@ -18,6 +19,7 @@ struct server {
     struct endpoint *endpoint;
     struct control *control;
     struct wakeup *wakeup; /* only while something is waited for */
+    struct fault *away;    /* --partial: why there is no connection */
 };
 
 struct roster {
@@ -25,8 +27,7 @@ struct roster {
     char *client_name;
     struct server *servers;
     size_t server_count;
-    struct member *members;
-    size_t count;
+    struct attendance all;
     int64_t now_s;       /* Redis TIME at the start */
     int64_t since_s;     /* loads that began before are not there yet */
     int64_t progress_ms; /* clock_ms() when something last moved */
@@ -34,27 +35,10 @@ struct roster {
 
 /* ---- members ----------------------------------------------------------------------------------------------------- */
 
-static struct member *add_member(struct roster *r, const char *id, bool is_plain)
-{
-    r->members = mem_array(r->members, r->count + 1, sizeof *r->members);
-    struct member *m = &r->members[r->count++];
-    *m = (struct member){.id = mem_strdup(id), .is_plain = is_plain, .lease_left_ms = -1};
-    m->name = is_plain ? mem_strdup(id) : mem_printf("%s:%s", r->options->job, id);
-    return m;
-}
-
-static void free_member(struct member *m)
-{
-    free(m->name);
-    free(m->id);
-    manifest_fini(&m->manifest);
-    fault_free(m->fault);
-}
-
 static struct member *find_member(struct roster *r, const char *id)
 {
-    for (size_t i = 0; i < r->count; i++)
-        if (!r->members[i].is_plain && strcmp(r->members[i].id, id) == 0) return &r->members[i];
+    for (size_t i = 0; i < r->all.count; i++)
+        if (!r->all.members[i].is_plain && strcmp(r->all.members[i].id, id) == 0) return &r->all.members[i];
     return NULL;
 }
 
@@ -83,6 +67,7 @@ static struct fault *ask_set(struct conn *c, void *set)
 /* The strings of a set. Appended to *texts; foreign ones that are no valid names are left out. */
 static struct fault *read_set(struct server *s, const char *key, char ***texts, size_t *n)
 {
+    if (s->away) return NULL;
     struct set set = {.key = key};
     struct fault *fault = control_ask(s->control, ask_set, &set);
     if (fault) return about_server(fault, s);
@@ -158,7 +143,7 @@ static struct fault *read_ids(struct roster *r)
     for (size_t i = 0; i < r->server_count && !fault; i++) fault = read_set(&r->servers[i], key, &ids, &n);
     n = sort_unique(ids, n);
     for (size_t i = 0; i < n && !fault; i++)
-        if (!find_member(r, ids[i])) add_member(r, ids[i], false);
+        if (!find_member(r, ids[i])) attendance_add(&r->all, r->options->job, ids[i], false);
     free_texts(ids, n);
     free(key);
     return fault;
@@ -167,7 +152,7 @@ static struct fault *read_ids(struct roster *r)
 static size_t count_datasets(const struct roster *r)
 {
     size_t n = 0;
-    for (size_t i = 0; i < r->count; i++) n += !r->members[i].is_plain;
+    for (size_t i = 0; i < r->all.count; i++) n += !r->all.members[i].is_plain;
     return n;
 }
 
@@ -176,8 +161,8 @@ static struct fault *check_count(const struct roster *r)
     size_t n = count_datasets(r);
     if (r->options->workers == 0 || n <= r->options->workers) return NULL;
     struct buf ids = {0};
-    for (size_t i = 0, shown = 0; i < r->count && shown < 40; i++)
-        if (!r->members[i].is_plain) buf_printf(&ids, "%s%s", shown++ ? " " : "", r->members[i].id);
+    for (size_t i = 0, shown = 0; i < r->all.count && shown < 40; i++)
+        if (!r->all.members[i].is_plain) buf_printf(&ids, "%s%s", shown++ ? " " : "", r->all.members[i].id);
     struct fault *fault =
         fault_new(FAULT_WRONG_COUNT,
                   "job %s has %zu datasets where -w says %zu: %s; name the ids to merge, or remove what "
@@ -191,13 +176,13 @@ static struct fault *find_members(struct roster *r)
 {
     const struct options *o = r->options;
     if (wants_datasets(o)) {
-        for (size_t i = 0; i < o->id_count; i++) add_member(r, o->ids[i], false);
+        for (size_t i = 0; i < o->id_count; i++) attendance_add(&r->all, o->job, o->ids[i], false);
         struct fault *fault = o->id_count == 0 ? read_ids(r) : NULL;
         if (!fault) fault = check_count(r);
-        if (!fault && r->count == 0 && o->workers == 0) fault = no_datasets(r);
+        if (!fault && r->all.count == 0 && o->workers == 0) fault = no_datasets(r);
         if (fault) return fault;
     }
-    for (size_t i = 0; i < o->list_count; i++) add_member(r, o->lists[i], true);
+    for (size_t i = 0; i < o->list_count; i++) attendance_add(&r->all, o->job, o->lists[i], true);
     return NULL;
 }
 
@@ -205,15 +190,15 @@ static struct fault *find_members(struct roster *r)
 static void sort_members(struct roster *r)
 {
     size_t n = 0;
-    char **ids = mem_array(NULL, r->count + 1, sizeof *ids);
-    struct member *sorted = mem_array(NULL, r->count + 1, sizeof *sorted);
-    for (size_t i = 0; i < r->count; i++)
-        if (!r->members[i].is_plain) ids[n++] = r->members[i].id;
+    char **ids = mem_array(NULL, r->all.count + 1, sizeof *ids);
+    struct member *sorted = mem_array(NULL, r->all.count + 1, sizeof *sorted);
+    for (size_t i = 0; i < r->all.count; i++)
+        if (!r->all.members[i].is_plain) ids[n++] = r->all.members[i].id;
     dataset_sort_ids(ids, n);
     for (size_t i = 0; i < n; i++) sorted[i] = *find_member(r, ids[i]);
-    for (size_t i = 0, at = n; i < r->count; i++)
-        if (r->members[i].is_plain) sorted[at++] = r->members[i];
-    memcpy(r->members, sorted, r->count * sizeof *sorted);
+    for (size_t i = 0, at = n; i < r->all.count; i++)
+        if (r->all.members[i].is_plain) sorted[at++] = r->all.members[i];
+    memcpy(r->all.members, sorted, r->all.count * sizeof *sorted);
     free(sorted);
     free(ids);
 }
@@ -248,7 +233,8 @@ static void judge(struct roster *r, struct member *m)
 {
     bool waits_for_another = r->options->workers > 0 || r->options->has_since;
     if (m->manifest.state != DATASET_LOADING || m->lease_left_ms >= 0) m->leaseless_since = 0;
-    if (m->found && is_stale(r, m)) return;
+    m->is_stale = m->found && is_stale(r, m);
+    if (m->is_stale) return;
     switch (m->manifest.state) {
     case DATASET_READY:
         m->ready = true;
@@ -286,13 +272,13 @@ static struct fault *ask_datasets(struct conn *c, void *look)
 {
     const struct look *l = look;
     struct roster *r = l->roster;
-    return look_at_datasets(c, l->server, r->options, r->members, r->count);
+    return look_at_datasets(c, l->server, r->options, r->all.members, r->all.count);
 }
 
 static struct fault *ask_lists(struct conn *c, void *look)
 {
     const struct look *l = look;
-    return look_at_lists(c, l->server, l->watch, l->roster->members, l->roster->count);
+    return look_at_lists(c, l->server, l->watch, l->roster->all.members, l->roster->all.count);
 }
 
 struct fault *roster_look(struct roster *r)
@@ -304,10 +290,11 @@ struct fault *roster_look(struct roster *r)
     }
     for (size_t i = 0; i < r->server_count && !fault; i++) {
         struct look look = {.roster = r, .server = i};
+        if (r->servers[i].away) continue;
         fault = about_server(control_ask(r->servers[i].control, ask_datasets, &look), &r->servers[i]);
     }
-    for (size_t i = 0; i < r->count && !fault; i++) {
-        struct member *m = &r->members[i];
+    for (size_t i = 0; i < r->all.count && !fault; i++) {
+        struct member *m = &r->all.members[i];
         if (!m->is_plain && !is_decided(m)) judge(r, m);
     }
     return fault;
@@ -318,10 +305,11 @@ static struct fault *look_at_all_lists(struct roster *r, bool watch)
     struct fault *fault = NULL;
     for (size_t i = 0; i < r->server_count && !fault; i++) {
         struct look look = {r, i, watch};
+        if (r->servers[i].away) continue;
         fault = about_server(control_ask(r->servers[i].control, ask_lists, &look), &r->servers[i]);
     }
-    for (size_t i = 0; i < r->count && !fault; i++) {
-        struct member *m = &r->members[i];
+    for (size_t i = 0; i < r->all.count && !fault; i++) {
+        struct member *m = &r->all.members[i];
         if (!m->is_plain || m->fault) continue;
         m->ready = m->found;
         if (watch && m->found) control_watches(r->servers[m->server].control);
@@ -335,18 +323,21 @@ static struct fault *look_at_all_lists(struct roster *r, bool watch)
 
 static const struct member *first_wrong(const struct roster *r)
 {
-    for (size_t i = 0; i < r->count; i++)
-        if (r->members[i].fault) return &r->members[i];
+    for (size_t i = 0; i < r->all.count; i++)
+        if (r->all.members[i].fault) return &r->all.members[i];
     return NULL;
 }
 
-static bool all_ready(const struct roster *r)
+static bool all_decided(const struct roster *r)
 {
     if (r->options->workers > count_datasets(r) && wants_datasets(r->options)) return false;
-    for (size_t i = 0; i < r->count; i++)
-        if (!r->members[i].is_plain && !r->members[i].ready) return false;
+    for (size_t i = 0; i < r->all.count; i++)
+        if (!r->all.members[i].is_plain && !is_decided(&r->all.members[i])) return false;
     return true;
 }
+
+/* One that is wrong ends the wait, except where it can be left out. */
+static bool is_over(const struct roster *r) { return (first_wrong(r) && !r->options->partial) || all_decided(r); }
 
 /* A member's fault on its way to the user: the member keeps none. */
 static struct fault *take_fault(struct roster *r)
@@ -357,41 +348,13 @@ static struct fault *take_fault(struct roster *r)
     return fault;
 }
 
-static const char *why_waiting(const struct roster *r, const struct member *m)
-{
-    if (!m->found) return "not there";
-    if (is_stale(r, m)) return "older than --since";
-    if (m->manifest.state != DATASET_LOADING) return dataset_state_name(m->manifest.state);
-    return m->lease_left_ms >= 0 ? "loading" : "loading, but its worker holds no lease";
-}
-
-static struct fault *timed_out(const struct roster *r)
-{
-    struct buf list = {0};
-    size_t missing = 0;
-    for (size_t i = 0; i < r->count; i++) {
-        const struct member *m = &r->members[i];
-        if (m->ready || m->is_plain || missing++ >= 20) continue;
-        buf_printf(&list, "%s%s (%s)", list.len ? ", " : "", m->name, why_waiting(r, m));
-    }
-    if (missing > 20) buf_printf(&list, " and %zu more", missing - 20);
-    size_t known = count_datasets(r);
-    if (r->options->workers > known)
-        buf_printf(&list, "%s%zu of the %zu of -w have not shown up", list.len ? "; " : "", r->options->workers - known,
-                   r->options->workers);
-    struct fault *fault =
-        fault_new(FAULT_TIMEOUT, "job %s is not ready%s: %s", r->options->job,
-                  r->options->wait_ms ? " and nothing moved for the time of --wait" : " (--wait 0)", buf_text(&list));
-    buf_free(&list);
-    return fault;
-}
-
 static void subscribe(struct roster *r)
 {
     char *channel = dataset_events_channel(r->options->prefix, r->options->job);
     for (size_t i = 0; i < r->server_count; i++) {
         struct server *s = &r->servers[i];
-        if (!s->wakeup) s->wakeup = wakeup_new(s->endpoint, r->client_name, channel, r->options->timeout_ms);
+        if (!s->wakeup && !s->away)
+            s->wakeup = wakeup_new(s->endpoint, r->client_name, channel, r->options->timeout_ms);
     }
     free(channel);
 }
@@ -433,23 +396,41 @@ static int64_t time_left(const struct roster *r)
 static void tell_waiting(const struct roster *r)
 {
     size_t ready = 0;
-    for (size_t i = 0; i < r->count; i++) ready += !r->members[i].is_plain && r->members[i].ready;
+    for (size_t i = 0; i < r->all.count; i++) ready += !r->all.members[i].is_plain && r->all.members[i].ready;
     size_t of = r->options->workers > count_datasets(r) ? r->options->workers : count_datasets(r);
     char *line = mem_printf("waiting: %zu of %zu datasets ready", ready, of);
     if (log_is_terminal()) log_progress(line);
     free(line);
 }
 
+static const struct fault *first_away(const struct roster *r)
+{
+    for (size_t i = 0; i < r->server_count; i++)
+        if (r->servers[i].away) return r->servers[i].away;
+    return NULL;
+}
+
+/* The time is over. */
+static struct fault *give_up(struct roster *r)
+{
+    if (!r->options->partial) return missing_timed_out(r->options, &r->all);
+    missing_give_up(r->options, &r->all, first_away(r));
+    return NULL;
+}
+
 static struct fault *wait_for_datasets(struct roster *r)
 {
     r->progress_ms = clock_ms();
     struct fault *fault = roster_look(r);
-    while (!fault && !first_wrong(r) && !all_ready(r)) {
+    while (!fault && !is_over(r)) {
         int64_t left = time_left(r);
-        if (left <= 0 || r->options->wait_ms == 0) return timed_out(r);
+        if (left <= 0 || r->options->wait_ms == 0) {
+            fault = give_up(r);
+            break;
+        }
         subscribe(r); /* before the look that decides, so that no event falls between */
         tell_waiting(r);
-        if ((fault = roster_look(r)) != NULL || first_wrong(r) || all_ready(r)) break;
+        if ((fault = roster_look(r)) != NULL || is_over(r)) break;
         fault = wait_for_event(r, left < LOOK_EVERY_MS ? left : LOOK_EVERY_MS);
         if (!fault) fault = roster_look(r);
     }
@@ -457,13 +438,19 @@ static struct fault *wait_for_datasets(struct roster *r)
     return fault;
 }
 
+struct fault *roster_settle(struct roster *r)
+{
+    if (r->options->partial) return missing_settle(r->options, &r->all);
+    return first_wrong(r) ? take_fault(r) : NULL;
+}
+
 struct fault *roster_wait(struct roster *r)
 {
     struct fault *fault = wait_for_datasets(r);
     if (fault) return fault;
-    if (!first_wrong(r)) fault = look_at_all_lists(r, true);
+    if (!first_wrong(r) || r->options->partial) fault = look_at_all_lists(r, true);
+    if (!fault) fault = roster_settle(r);
     if (fault) return fault;
-    if (first_wrong(r)) return take_fault(r);
     if (r->options->id_count == 0) sort_members(r);
     return NULL;
 }
@@ -475,14 +462,33 @@ static struct fault *ask_clock(struct conn *c, void *reply) { return conn_ask(c,
 static struct fault *read_clock(struct roster *r)
 {
     redisReply *reply;
-    struct fault *fault = control_ask(r->servers[0].control, ask_clock, &reply);
-    if (fault) return about_server(fault, &r->servers[0]);
+    const struct server *s = r->servers;
+    while (s->away) s++;
+    struct fault *fault = control_ask(s->control, ask_clock, &reply);
+    if (fault) return about_server(fault, s);
     if (reply->type == REDIS_REPLY_ARRAY && reply->elements == 2 && reply->element[0]->str)
         r->now_s = strtoll(reply->element[0]->str, NULL, 10);
     freeReplyObject(reply);
     const struct options *o = r->options;
     r->since_s = o->since_is_ago ? r->now_s - o->since_s : o->since_s;
     return NULL;
+}
+
+/* --partial: one of several servers may be away, where it can be told what is missing then. */
+static bool can_be_away(const struct options *o, const struct fault *why)
+{
+    bool knows = o->id_count > 0 || o->workers > 0;
+    bool is_its_own = !fault_is(why, FAULT_INTERRUPTED) && fault_exit(why) >= EXIT_SOURCE;
+    return o->partial && knows && is_its_own && o->endpoint_count > 1;
+}
+
+static struct fault *all_away(struct roster *r)
+{
+    for (size_t i = 0; i < r->server_count; i++)
+        if (!r->servers[i].away) return NULL;
+    struct fault *fault = r->servers[0].away;
+    r->servers[0].away = NULL;
+    return fault;
 }
 
 struct fault *roster_connect(const struct options *o, struct roster **out)
@@ -500,7 +506,11 @@ struct fault *roster_connect(const struct options *o, struct roster **out)
         struct server *s = &r->servers[i];
         s->endpoint = o->endpoints[i];
         fault = control_open(s->endpoint, r->client_name, o->timeout_ms, patience_ms, &s->control);
+        if (!fault || !can_be_away(o, fault)) continue;
+        s->away = fault;
+        fault = NULL;
     }
+    if (!fault) fault = all_away(r);
     /* Only these want to know how old something is; everybody else is spared the round trip. */
     bool asks_age = o->has_since || o->status;
     return fault || !asks_age ? fault : read_clock(r);
@@ -511,7 +521,7 @@ struct fault *roster_open(const struct options *o, struct roster **out)
     struct fault *fault = roster_connect(o, out);
     if (!fault) fault = find_members(*out);
     if (!fault) fault = look_at_all_lists(*out, false);
-    if (!fault && first_wrong(*out)) fault = take_fault(*out);
+    if (!fault && first_wrong(*out) && !o->partial) fault = take_fault(*out);
     return fault;
 }
 
@@ -519,9 +529,11 @@ void roster_free(struct roster *r)
 {
     if (!r) return;
     unsubscribe(r);
-    for (size_t i = 0; i < r->server_count; i++) control_close(r->servers[i].control);
-    for (size_t i = 0; i < r->count; i++) free_member(&r->members[i]);
-    free(r->members);
+    for (size_t i = 0; i < r->server_count; i++) {
+        control_close(r->servers[i].control);
+        fault_free(r->servers[i].away);
+    }
+    attendance_fini(&r->all);
     free(r->servers);
     free(r->client_name);
     free(r);
@@ -529,15 +541,36 @@ void roster_free(struct roster *r)
 
 void roster_print_faults(const struct roster *r)
 {
-    for (size_t i = 0; i < r->count; i++)
-        if (r->members[i].fault) log_fault(r->members[i].fault);
+    for (size_t i = 0; i < r->all.count + r->all.left_out; i++)
+        if (r->all.members[i].fault) log_fault(r->all.members[i].fault);
 }
 
-size_t roster_size(const struct roster *r) { return r->count; }
-const struct member *roster_member(const struct roster *r, size_t i) { return &r->members[i]; }
+size_t roster_size(const struct roster *r) { return r->all.count; }
+const struct member *roster_member(const struct roster *r, size_t i) { return &r->all.members[i]; }
 size_t roster_servers(const struct roster *r) { return r->server_count; }
 struct control *roster_control(struct roster *r, size_t server) { return r->servers[server].control; }
 const struct endpoint *roster_endpoint(const struct roster *r, size_t server) { return r->servers[server].endpoint; }
+size_t roster_missing(const struct roster *r) { return missing_datasets(&r->all); }
+size_t roster_missing_lists(const struct roster *r) { return missing_lists(&r->all); }
+size_t roster_left_out(const struct roster *r) { return r->all.left_out; }
+const struct member *roster_left_out_member(const struct roster *r, size_t i)
+{
+    return &r->all.members[r->all.count + i];
+}
+
+void roster_leave_out(struct roster *r, size_t i, struct fault *fault)
+{
+    r->all.members[i].ready = false;
+    r->all.members[i].fault = fault;
+}
+
+size_t roster_may_leave_out(const struct roster *r)
+{
+    size_t gone = roster_missing(r) + roster_missing_lists(r), most = r->options->max_missing;
+    if (!r->options->partial || r->all.count == 0 || gone >= most) return 0;
+    return most - gone < r->all.count - 1 ? most - gone : r->all.count - 1;
+}
+
 int64_t roster_now(const struct roster *r) { return r->now_s; }
 
 /* ---- what the merge needs ---------------------------------------------------------------------------------------- */
@@ -553,8 +586,8 @@ struct fault *roster_order(const struct roster *r, struct order **out)
 {
     const struct member *sealed = NULL;
     const char *asked = order_is_given(r->options->order) ? order_text(r->options->order) : NULL;
-    for (size_t i = 0; i < r->count; i++) {
-        const struct member *m = &r->members[i];
+    for (size_t i = 0; i < r->all.count; i++) {
+        const struct member *m = &r->all.members[i];
         if (m->is_plain || !m->manifest.order) continue;
         if (!sealed) sealed = m;
         if (strcmp(m->manifest.order, sealed->manifest.order) != 0) return orders_differ(sealed, m);

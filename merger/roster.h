@@ -39,6 +39,8 @@ struct member {
     int64_t lease_left_ms;    /* < 0: nobody holds it */
     int64_t leaseless_since;  /* clock_ms() of the first look that saw it loading without a lease; 0: none did */
     bool ready;
+    bool is_stale; /* older than --since */
+    bool is_late;  /* its fault is only that it did not come in time */
     struct fault *fault;
 };
 
@@ -49,11 +51,26 @@ void roster_free(struct roster *r);
 
 /* One look at every member that is neither ready nor wrong. */
 struct fault *roster_look(struct roster *r) MUST_CHECK;
-/* Looks until all are ready. The first fault in stream order, or Timeout naming those that did not come; further members' faults stay
+/* Looks until all are ready, or with --partial until all are ready or wrong or the time is over; those that are wrong are then left
+ * out (roster_settle). The first fault in stream order, or Timeout naming those that did not come; further members' faults stay
  * with them (member.fault). */
 struct fault *roster_wait(struct roster *r) MUST_CHECK;
 
-/* Prints the faults that members still have: all that are known, beyond the one that was returned. */
+/* --partial. Of this member something went wrong while nothing of it was written; takes the fault. */
+void roster_leave_out(struct roster *r, size_t i, struct fault *fault);
+/* Members with a fault are left out: they take part no longer, and those behind them move up. Fails as without --partial when they
+ * are more than --max-missing, or all. Without --partial: the first such fault. */
+struct fault *roster_settle(struct roster *r) MUST_CHECK;
+/* How many more may fail. */
+size_t roster_may_leave_out(const struct roster *r);
+/* The datasets that are left out, and the plain lists. */
+size_t roster_missing(const struct roster *r);
+size_t roster_missing_lists(const struct roster *r);
+/* The members left out, each with its fault; one of them, "?", may stand for several datasets of -w that nobody saw. */
+size_t roster_left_out(const struct roster *r);
+const struct member *roster_left_out_member(const struct roster *r, size_t i);
+
+/* Prints the faults that members still have: all that are known, beyond the one that was returned; also of those left out. */
 void roster_print_faults(const struct roster *r);
 
 size_t roster_size(const struct roster *r);

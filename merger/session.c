@@ -131,6 +131,7 @@ struct fault *session_new(const struct options *o, struct roster *r, const struc
         .tag = o->tag,
         .has_limit = o->has_limit,
         .limit = o->limit,
+        .may_leave_out = roster_may_leave_out(r),
         .observer = observer,
         .observer_context = observer_context,
     };
@@ -177,7 +178,9 @@ uint64_t session_reconnects(const struct session *s)
 static bool is_needed(const struct session *s, const struct link *l)
 {
     for (size_t i = 0; i < s->stream_count; i++)
-        if (stream_link(s->streams[i]) == l && stream_unasked(s->streams[i]) > 0) return true;
+        if (stream_link(s->streams[i]) == l && stream_state(s->streams[i]) == STREAM_OPEN &&
+            stream_unasked(s->streams[i]) > 0)
+            return true;
     return false;
 }
 
@@ -200,6 +203,15 @@ static struct fault *about_server(const struct session *s, size_t server, struct
     size_t i = waiting_stream(s, server);
     if (i < s->stream_count) fault_about(fault, "%s", stream_spec(s->streams[i])->name);
     return fault_frame(fault, "merge job %s", s->options->job);
+}
+
+/* --partial: a server that is lost takes only its own streams with it. The merge knows which can be left out. */
+static void fail_streams(struct session *s, size_t server, struct fault *fault)
+{
+    for (size_t i = 0; i < s->stream_count; i++)
+        if (wants_from(s, i, server)) stream_fail(s->streams[i], fault_copy(fault));
+    fault_free(fault);
+    s->stalled = false; /* there is no event that would end a wait for them */
 }
 
 /* A server is back. If it has what it had, its streams go on from what they need: what was asked and did not come is unasked again. The
@@ -227,6 +239,10 @@ static struct fault *tend_lines(struct session *s)
         if (!l || link_state(lifeline_link(l)) != LINK_DOWN || !is_needed(s, lifeline_link(l))) continue;
         bool back;
         struct fault *fault = lifeline_turn(l, &back);
+        if (fault && s->options->partial) {
+            fail_streams(s, i, fault_frame(fault, "merge job %s", s->options->job));
+            continue;
+        }
         if (!fault && back) fault = go_on(s, i);
         if (fault) return about_server(s, i, fault);
     }

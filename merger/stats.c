@@ -30,6 +30,9 @@ struct totals {
     long peak_kb;
 };
 
+/* Streams that take part. */
+static size_t datasets(const struct session *s) { return session_streams(s) - merge_left_out_count(session_merge(s)); }
+
 static double seconds(uint64_t us) { return (double)us / 1e6; }
 
 static struct totals count_totals(const struct session *s)
@@ -56,26 +59,46 @@ static struct totals count_totals(const struct session *s)
     return t;
 }
 
-static void write_json(struct buf *out, const struct options *o, const struct session *s, const struct order *order,
-                       uint64_t bytes, const struct fault *fault)
+/* --partial: what is not in the result, and why. */
+static void write_left_out(struct buf *out, const struct roster *r)
+{
+    buf_printf(out, ",\"skipped\":[");
+    for (size_t i = 0; i < roster_left_out(r); i++) {
+        const struct member *m = roster_left_out_member(r, i);
+        buf_printf(out, "%s{\"id\":", i ? "," : "");
+        json_string(out, m->id);
+        buf_printf(out, ",\"fault\":");
+        json_string(out, fault_name(m->fault));
+        buf_printf(out, ",\"message\":");
+        json_string(out, fault_message(m->fault));
+        buf_printf(out, "}");
+    }
+    buf_printf(out, "]");
+}
+
+static void write_json(struct buf *out, const struct options *o, const struct roster *r, const struct session *s,
+                       const struct order *order, uint64_t bytes, const struct fault *fault)
 {
     struct totals t = count_totals(s);
     uint64_t items = merge_items(session_merge(s));
+    bool partial = roster_left_out(r) > 0;
     buf_printf(out, "{\"job\":");
     json_string(out, o->job);
-    buf_printf(out, ",\"complete\":%s,\"fault\":", fault || merge_is_limited(session_merge(s)) ? "false" : "true");
-    if (fault) {
-        json_string(out, fault_name(fault));
+    buf_printf(
+        out, ",\"complete\":%s,\"fault\":", fault || partial || merge_is_limited(session_merge(s)) ? "false" : "true");
+    if (fault || partial) {
+        json_string(out, fault ? fault_name(fault) : fault_kind_name(FAULT_PARTIAL));
     } else {
         buf_printf(out, "null");
     }
     buf_printf(out, ",\"items\":%" PRIu64 ",\"bytes\":%" PRIu64 ",\"order\":", items, bytes);
     json_string(out, order_text(order));
-    buf_printf(out, ",\"datasets\":%zu,\"seconds\":%.6f,\"items_per_second\":%.0f", session_streams(s), t.total_s,
+    buf_printf(out, ",\"datasets\":%zu,\"seconds\":%.6f,\"items_per_second\":%.0f", datasets(s), t.total_s,
                t.total_s > 0 ? (double)t.items / t.total_s : 0);
     buf_printf(out,
                ",\"working_seconds\":%.6f,\"waiting_for_streams_seconds\":%.6f,\"waiting_for_output_seconds\":%.6f",
                t.working_s, t.stream_s, t.output_s);
+    write_left_out(out, r);
     buf_printf(out,
                ",\"cpu_seconds\":%.6f,\"peak_memory_bytes\":%ld,\"batches\":%" PRIu64 ",\"stalls\":%" PRIu64
                ",\"reconnects\":%" PRIu64 ",\"streams\":[",
@@ -100,7 +123,7 @@ static void write_text(struct buf *out, const struct session *s, const struct or
     struct totals t = count_totals(s);
     uint64_t items = merge_items(session_merge(s));
     buf_printf(out, "items     %" PRIu64 " from %zu datasets, order %s, %" PRIu64 " bytes written\n", items,
-               session_streams(s), order_name(order), bytes);
+               datasets(s), order_name(order), bytes);
     buf_printf(out, "time      %.3f s: %.3f working, %.3f waiting for streams, %.3f waiting for the output\n",
                t.total_s, t.working_s, t.stream_s, t.output_s);
     buf_printf(out, "rate      %.0f items/s, %.1f MB/s\n", t.total_s > 0 ? (double)t.items / t.total_s : 0,
@@ -132,13 +155,13 @@ static struct fault *write_to(const char *path, const struct buf *text)
                               strerror(error));
 }
 
-struct fault *stats_print(const struct options *o, const struct session *s, const struct order *order, uint64_t bytes,
-                          const struct fault *fault)
+struct fault *stats_print(const struct options *o, const struct roster *r, const struct session *s,
+                          const struct order *order, uint64_t bytes, const struct fault *fault)
 {
     if (o->stats == STATS_NONE) return NULL;
     struct buf text = {0};
     if (o->stats == STATS_JSON) {
-        write_json(&text, o, s, order, bytes, fault);
+        write_json(&text, o, r, s, order, bytes, fault);
     } else {
         write_text(&text, s, order, bytes);
     }

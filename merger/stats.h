@@ -10,7 +10,7 @@
 #include "shared/order.h"
 
 /* To standard error or --stats-file. fault: what ended the merge, NULL when it is complete. Output when the file cannot be written. */
-struct fault *stats_print(const struct options *o, const struct session *s, const struct order *order, uint64_t bytes,
-                          const struct fault *fault) MUST_CHECK;
+struct fault *stats_print(const struct options *o, const struct roster *r, const struct session *s,
+                          const struct order *order, uint64_t bytes, const struct fault *fault) MUST_CHECK;
 
 #endif

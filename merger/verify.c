@@ -25,6 +25,14 @@ struct verify {
     redisReply **replies; /* own the items' bytes */
     size_t reply_count;
 
+    struct part {
+        size_t end; /* behind its last item, as item.at counts */
+    } * parts;      /* one a dataset that was fetched: a stream of the merge */
+    size_t part_count;
+    const struct merge *merge; /* knows which of them were left out */
+
+    size_t next;             /* the first item that was not compared yet */
+    const struct item *last; /* the one before */
     size_t seen;
     bool differs;
     size_t differs_at;        /* from 0 */
@@ -120,16 +128,41 @@ static struct fault *fetch_whole(struct verify *v, struct control *c, const stru
     return fault_about(fault_frame(fault, "verify %s", m->name), "%s", m->name);
 }
 
+static void end_part(struct verify *v)
+{
+    v->parts = mem_array(v->parts, v->part_count + 1, sizeof *v->parts);
+    v->parts[v->part_count++] = (struct part){v->count};
+}
+
+/* --partial: one that cannot be fetched is left out of the merge that follows. Its items are none of ours, then. */
+static struct fault *fetch_part(struct verify *v, struct control *c, struct roster *r, size_t i)
+{
+    size_t before = v->count;
+    struct fault *fault = fetch_whole(v, c, roster_member(r, i));
+    bool can_go_on = fault && v->options->partial && !fault_is(fault, FAULT_INTERRUPTED);
+    if (can_go_on) {
+        v->count = before;
+        roster_leave_out(r, i, fault);
+        return NULL;
+    }
+    if (!fault) end_part(v);
+    return fault;
+}
+
 static struct fault *fetch_all(struct verify *v, struct roster *r)
 {
     size_t servers = roster_servers(r);
     const struct options *o = v->options;
     struct control **controls = mem_zalloc(servers * sizeof *controls);
     struct fault *fault = NULL;
-    for (size_t i = 0; i < servers && !fault; i++)
-        fault = control_open(o->endpoints[i], "nwm-merger-verify", o->timeout_ms, o->timeout_ms, &controls[i]);
+    for (size_t i = 0; i < roster_size(r) && !fault; i++) {
+        size_t server = roster_member(r, i)->server;
+        if (!controls[server])
+            fault = control_open(o->endpoints[server], "nwm-merger-verify", o->timeout_ms, o->timeout_ms,
+                                 &controls[server]);
+    }
     for (size_t i = 0; i < roster_size(r) && !fault; i++)
-        fault = fetch_whole(v, controls[roster_member(r, i)->server], roster_member(r, i));
+        fault = fetch_part(v, controls[roster_member(r, i)->server], r, i);
     for (size_t i = 0; i < servers; i++) control_close(controls[i]);
     free(controls);
     return fault;
@@ -145,17 +178,6 @@ static int compare_items(const void *a, const void *b, void *order)
     return left->at < right->at ? -1 : left->at > right->at;
 }
 
-static void keep_first_of_equals(struct verify *v)
-{
-    size_t kept = 0;
-    for (size_t i = 0; i < v->count; i++) {
-        const struct item *last = kept ? &v->items[kept - 1] : NULL;
-        if (last && order_compare(v->order, last->data, last->len, v->items[i].data, v->items[i].len) == 0) continue;
-        v->items[kept++] = v->items[i];
-    }
-    v->count = kept;
-}
-
 struct fault *verify_new(const struct options *o, struct roster *r, const struct order *order, struct verify **out)
 {
     struct verify *v = mem_zalloc(sizeof *v);
@@ -165,8 +187,6 @@ struct fault *verify_new(const struct options *o, struct roster *r, const struct
     struct fault *fault = fetch_all(v, r);
     if (fault) return fault;
     if (v->count > 0) qsort_r(v->items, v->count, sizeof *v->items, compare_items, (void *)order);
-    if (o->unique) keep_first_of_equals(v);
-    if (o->has_limit && v->count > o->limit) v->count = (size_t)o->limit;
     return NULL;
 }
 
@@ -176,6 +196,7 @@ void verify_free(struct verify *v)
     for (size_t i = 0; i < v->reply_count; i++) freeReplyObject(v->replies[i]);
     free(v->replies);
     free(v->items);
+    free(v->parts);
     buf_free(&v->local);
     buf_free(&v->remote);
     free(v);
@@ -199,21 +220,55 @@ static void note_difference(struct verify *v, const struct item *local, const ch
     }
 }
 
+void verify_follow(struct verify *v, const struct merge *m) { v->merge = m; }
+
+static bool is_left_out(const struct verify *v, const struct item *item)
+{
+    if (!v->merge || merge_left_out_count(v->merge) == 0) return false;
+    size_t low = 0, high = v->part_count - 1;
+    while (low < high) {
+        size_t middle = low + (high - low) / 2;
+        if (item->at < v->parts[middle].end) {
+            high = middle;
+        } else {
+            low = middle + 1;
+        }
+    }
+    return merge_left_out(v->merge, low);
+}
+
+static bool repeats_last(const struct verify *v, const struct item *item)
+{
+    return v->options->unique && v->last &&
+           order_compare(v->order, v->last->data, v->last->len, item->data, item->len) == 0;
+}
+
+/* What should come now, or NULL. */
+static const struct item *expected(struct verify *v)
+{
+    if (v->options->has_limit && v->seen >= v->options->limit) return NULL;
+    while (v->next < v->count && (is_left_out(v, &v->items[v->next]) || repeats_last(v, &v->items[v->next]))) v->next++;
+    return v->next < v->count ? &v->items[v->next] : NULL;
+}
+
 void verify_observe(void *verify, const struct batch *batch, uint32_t from, uint32_t to)
 {
     struct verify *v = verify;
     for (uint32_t i = from; i < to && !v->differs; i++, v->seen++) {
         size_t len;
         const char *item = batch_item(batch, i, &len);
-        const struct item *local = v->seen < v->count ? &v->items[v->seen] : NULL;
+        const struct item *local = expected(v);
         if (!local || local->len != len || memcmp(local->data, item, len) != 0) note_difference(v, local, item, len);
+        v->last = local;
+        v->next++;
     }
 }
 
 struct fault *verify_result(const struct verify *v)
 {
     struct verify *end = (struct verify *)v;
-    if (!v->differs && v->seen < v->count) note_difference(end, &v->items[v->seen], NULL, 0);
+    const struct item *more = v->differs ? NULL : expected(end);
+    if (more) note_difference(end, more, NULL, 0);
     if (!v->differs) return NULL;
     return fault_new(FAULT_MISMATCH, "local == remote: false; item %zu is %s locally and %s in the merge",
                      v->differs_at + 1, buf_text(&end->local), buf_text(&end->remote));

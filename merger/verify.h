@@ -9,6 +9,7 @@
 #define NWM_VERIFY_H
 
 #include "merger/batch.h"
+#include "merger/merge.h"
 #include "merger/roster.h"
 #include "shared/fault.h"
 #include "shared/options.h"
@@ -16,9 +17,11 @@
 
 struct verify;
 
-/* Fetches and sorts. Roster, order and options must outlive it. */
+/* Fetches and sorts. With --partial a dataset that cannot be fetched is left out of the roster, which is then to be settled. Roster, order and options must outlive it. */
 struct fault *verify_new(const struct options *o, struct roster *r, const struct order *order, struct verify **out)
     MUST_CHECK;
+/* Which streams the merge left out (--partial), their items being left out here too. The merge must outlive the comparing. */
+void verify_follow(struct verify *v, const struct merge *m);
 void verify_free(struct verify *v);
 /* A merge_observer; context is the verify. */
 void verify_observe(void *verify, const struct batch *batch, uint32_t from, uint32_t to);

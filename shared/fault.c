@@ -25,6 +25,7 @@ static const struct {
 #undef FAULT_ROW
 
 int fault_kind_exit(enum fault_kind kind) { return kinds[kind].code; }
+const char *fault_kind_name(enum fault_kind kind) { return kinds[kind].name; }
 
 struct fault *fault_new(enum fault_kind kind, const char *format, ...)
 {
@@ -36,6 +37,18 @@ struct fault *fault_new(enum fault_kind kind, const char *format, ...)
     f->message = mem_vprintf(format, args);
     va_end(args);
     return f;
+}
+
+struct fault *fault_copy(const struct fault *f)
+{
+    struct fault *copy = mem_zalloc(sizeof *copy);
+    copy->kind = f->kind;
+    copy->code = f->code;
+    if (f->name) copy->name = mem_strdup(f->name);
+    copy->message = mem_strdup(f->message);
+    copy->frames = mem_array(NULL, f->n_frames + 1, sizeof *copy->frames);
+    for (size_t i = 0; i < f->n_frames; i++) copy->frames[copy->n_frames++] = mem_strdup(f->frames[i]);
+    return copy;
 }
 
 static enum fault_kind kind_of_name(const char *name)

@@ -68,6 +68,9 @@ struct fault;
 /* A new fault of that kind. The message is one line and starts with what is wrong, not with the fault's name. */
 struct fault *fault_new(enum fault_kind kind, const char *format, ...) PRINTF_LIKE(2, 3);
 
+/* Another one that says the same of something else: kind, message and frames, without subject and origin. */
+struct fault *fault_copy(const struct fault *f);
+
 /* A fault read back from a manifest. A NULL name is "Unknown"; an exit code outside 1..6 becomes EXIT_SOURCE.
  * traceback: frames separated by newlines, outermost first, or NULL. Everything is copied, and bytes that could play
  * tricks on a terminal are escaped when printed. */
@@ -101,7 +104,8 @@ void fault_print(const struct fault *f, const char *program, FILE *to);
 /* NULL is fine. */
 void fault_free(struct fault *f);
 
-/* The exit code of a kind. */
+/* The exit code and the name of a kind. */
 int fault_kind_exit(enum fault_kind kind);
+const char *fault_kind_name(enum fault_kind kind);
 
 #endif

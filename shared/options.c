@@ -50,6 +50,7 @@ void intake_init(struct intake *in, struct options *o, enum program program)
         .memory = 64 << 20,
         .checkpoint_bytes = 64 << 20,
         .checkpoint_ms = 5 * 1000,
+        .max_missing = SIZE_MAX,
     };
 }
 

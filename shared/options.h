@@ -54,7 +54,9 @@ struct options {
     bool has_since;
     bool since_is_ago; /* since_s is an age: seconds before Redis's now; else Unix seconds */
     int64_t since_s;
-    int64_t wait_ms; /* 30 s, 0 = do not wait, FOREVER */
+    int64_t wait_ms;    /* 30 s, 0 = do not wait, FOREVER */
+    bool partial;       /* go on without datasets that cannot be had */
+    size_t max_missing; /* so many at most; SIZE_MAX unless said otherwise */
     char **lists;
     size_t list_count;
     char *output;     /* NULL: standard output */

@@ -50,8 +50,8 @@ struct fault *intake_finish(struct intake *in, char **words, size_t count, char 
 /* The takers of the table. Those with a field write to struct options (take_…) or struct access (access_…). */
 typedef struct fault *option_taker(struct intake *in, const struct option_row *row, const char *value);
 option_taker take_flag, take_text, take_name, take_job, take_time, take_wait, take_since, take_size, take_number,
-    take_limit, take_list, take_stats, take_letter, take_key, take_separator, take_zero, take_nothing, take_prefix,
-    take_checkpoint;
+    take_limit, take_missing, take_list, take_stats, take_letter, take_key, take_separator, take_zero, take_nothing,
+    take_prefix, take_checkpoint;
 option_taker access_flag, access_text, access_url, access_host, access_port, access_socket, access_db;
 
 #endif

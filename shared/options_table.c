@@ -35,6 +35,11 @@ const struct option_row option_rows[OPT_COUNT] = {
         "merge this plain Redis list too; may be repeated; with no -j and no ID, only such lists",
         take_list, 0, 0, 0},
 
+    [OPT_PARTIAL] = {"partial", 0, M, GROUP_DATA, CONF, NULL,
+        "go on without datasets that failed, vanished or did not come in time; exit 3 then", take_flag, TO(partial), 0, 0},
+    [OPT_MAX_MISSING] = {"max-missing", 0, M, GROUP_DATA, CONF, "N",
+        "the same, but without at most N of them", take_missing, TO(max_missing), 0, 1000000},
+
     [OPT_FROM_COMMAND] = {"from-command", 0, W, GROUP_LOADING, HERE, NULL,
         "load what `-- CMD [ARG…]` prints; if CMD fails, nothing is published", take_flag, 0, 0, 0},
     [OPT_EXAMPLE] = {"example", 0, W, GROUP_LOADING, HERE, NULL,

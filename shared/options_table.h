@@ -20,6 +20,8 @@ enum option_id {
     OPT_SINCE,
     OPT_WAIT,
     OPT_LIST,
+    OPT_PARTIAL,
+    OPT_MAX_MISSING,
     OPT_FROM_COMMAND,
     OPT_EXAMPLE,
     OPT_SORT,

@@ -252,6 +252,14 @@ struct fault *take_limit(struct intake *in, const struct option_row *row, const 
     return f;
 }
 
+/* Who says how many may be missing has said that some may. */
+struct fault *take_missing(struct intake *in, const struct option_row *row, const char *value)
+{
+    struct fault *f = take_number(in, row, value);
+    if (!f) in->o->partial = true;
+    return f;
+}
+
 static void add_text(char ***list, size_t *count, const char *value)
 {
     *list = mem_array(*list, *count + 1, sizeof **list);

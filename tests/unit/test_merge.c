@@ -546,3 +546,62 @@ Test(merge, a_failed_stream_ends_it_behind_what_it_brought)
     cr_assert_eq(merge_items(x.merge), 0);
     end();
 }
+
+/* ---- streams that are left out */
+
+/* Cuts some of the lists after the streams were told how long they are; original[] is what they were. */
+static void cut_lists(size_t *original)
+{
+    for (size_t i = 0; i < x.k; i++) {
+        struct fake_list *list = list_of(i);
+        original[i] = list->n;
+        if (list->n > 0 && any(3) == 0) list->n = any(list->n);
+    }
+}
+
+/* Whatever fails when: the result is the merge of all that is not left out, each whole, or a failure. */
+static enum merge_turn merge_the_rest(void)
+{
+    size_t original[8], len;
+    uint64_t items;
+    sort_lists();
+    x.options.may_leave_out = any(x.k);
+    open_merge(1 + any(8));
+    cut_lists(original);
+    enum merge_turn what = run_merge(1 + any(50));
+    size_t left_out = 0;
+    for (size_t i = 0; i < x.k; i++) {
+        left_out += merge_left_out(x.merge, i);
+        list_of(i)->n = merge_left_out(x.merge, i) ? 0 : original[i];
+    }
+    cr_assert_leq(left_out, x.options.may_leave_out);
+    cr_assert_eq(left_out, merge_left_out_count(x.merge));
+    struct buf want = expected(&items);
+    char *got = output(&len);
+    if (what == MERGE_DONE) cr_assert_eq(len, want.len, "%zu bytes instead of %zu", len, want.len);
+    cr_assert_leq(len, want.len);
+    cr_assert(len == 0 || memcmp(got, want.data, len) == 0);
+    for (size_t i = 0; i < x.k; i++) list_of(i)->n = original[i];
+    free(got);
+    buf_free(&want);
+    return what;
+}
+
+Test(left_out, what_is_written_is_whole)
+{
+    size_t done = 0, failed = 0, without = 0;
+    for (unsigned round = 0; round < 600; round++) {
+        state = round;
+        begin(1 + any(6));
+        set_order(any(2) ? "-n" : "");
+        for (size_t i = 0; i < x.k; i++) push_random(i, any(40), 30, any(2));
+        x.options.unique = any(4) == 0;
+        enum merge_turn what = merge_the_rest();
+        done += what == MERGE_DONE;
+        failed += what == MERGE_FAILED;
+        without += what == MERGE_DONE && merge_left_out_count(x.merge) > 0;
+        end();
+    }
+    cr_assert(done > 50 && failed > 50 && without > 20, "%zu done, %zu of them without some, %zu failed", done, without,
+              failed);
+}

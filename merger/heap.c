@@ -5,20 +5,32 @@
 #include "shared/mem.h"
 #include "shared/order.h"
 
+/* Marks the entry of a stream that takes no part: its key is the largest there is, and it comes behind all that have the same. */
+#define ABSENT (UINT32_C(1) << 31)
+
+/*
+ * Leaf s of the tournament is node size_t(n + s), its parent is half of that, node 1 is the final. A node keeps who lost there and
+ * entries[0] keeps who lost nowhere, so every stream is in exactly one entry.
+ */
 struct heap {
-    struct heap_entry *entries; /* entries[0] is the smallest; the children of i are 2i+1 and 2i+2 */
-    size_t size, capacity;
+    struct heap_entry *entries;
+    struct heap_entry *draw; /* 2n: who plays and who won, while a tournament is played from the start */
+    size_t n, size;
     heap_tie_fn *tie;
     void *context;
 };
 
-struct heap *heap_new(size_t capacity, heap_tie_fn *tie, void *context)
+static struct heap_entry absent(size_t stream) { return (struct heap_entry){UINT64_MAX, ABSENT | (uint32_t)stream}; }
+
+struct heap *heap_new(size_t streams, heap_tie_fn *tie, void *context)
 {
     struct heap *h = mem_zalloc(sizeof *h);
-    h->entries = mem_array(NULL, capacity ? capacity : 1, sizeof *h->entries);
-    h->capacity = capacity;
+    h->entries = mem_array(NULL, streams + 1, sizeof *h->entries);
+    h->draw = mem_array(NULL, 2 * streams + 1, sizeof *h->draw);
+    h->n = streams;
     h->tie = tie;
     h->context = context;
+    for (size_t i = 0; i < streams; i++) h->draw[streams + i] = absent(i);
     return h;
 }
 
@@ -26,6 +38,7 @@ void heap_free(struct heap *h)
 {
     if (!h) return;
     free(h->entries);
+    free(h->draw);
     free(h);
 }
 
@@ -34,7 +47,7 @@ size_t heap_size(const struct heap *h) { return h->size; }
 /* Out of line: ties are rare where keys differ, and where they are not the callback dominates. */
 static __attribute__((noinline)) bool tie_before(const struct heap *h, struct heap_entry a, struct heap_entry b)
 {
-    if (norm_is_exact(a.key) || !h->tie) return a.stream < b.stream;
+    if (norm_is_exact(a.key) || !h->tie || (a.stream | b.stream) & ABSENT) return a.stream < b.stream;
     return h->tie(h->context, a.stream, b.stream);
 }
 
@@ -46,42 +59,40 @@ static inline bool before(const struct heap *h, struct heap_entry a, struct heap
 
 bool heap_before(const struct heap *h, struct heap_entry a, struct heap_entry b) { return before(h, a, b); }
 
-/* Lets entry e rise from the hole towards the root, as far as it belongs. */
-static inline void rise(struct heap *h, size_t hole, struct heap_entry e)
+void heap_enter(struct heap *h, uint64_t key, uint32_t stream)
 {
-    while (hole > 0) {
-        size_t parent = (hole - 1) / 2;
-        if (!before(h, e, h->entries[parent])) break;
-        h->entries[hole] = h->entries[parent];
-        hole = parent;
-    }
-    h->entries[hole] = e;
+    h->draw[h->n + stream] = (struct heap_entry){key, stream};
+    h->size++;
 }
 
-/* Puts e where the root was: from the top down, along the smaller children, as far as they come before it. Which child is the
- * smaller cannot be predicted, so it is computed, not branched on. */
-static void sink_root(struct heap *h, struct heap_entry e)
+void heap_play(struct heap *h)
 {
-    struct heap_entry *entries = h->entries;
-    size_t hole = 0, size = h->size;
-    for (size_t child = 1; child < size; child = 2 * hole + 1) {
-        if (child + 1 < size) {
-            uint64_t left = entries[child].key, right = entries[child + 1].key;
-            size_t takes_right = right < left;
-            if (__builtin_expect(left == right, 0)) takes_right = tie_before(h, entries[child + 1], entries[child]);
-            child += takes_right;
-        }
-        if (!before(h, entries[child], e)) break;
-        entries[hole] = entries[child];
-        hole = child;
+    struct heap_entry *winners = h->draw;
+    for (size_t node = h->n; node-- > 1;) {
+        struct heap_entry a = winners[2 * node], b = winners[2 * node + 1];
+        bool b_wins = before(h, b, a);
+        winners[node] = b_wins ? b : a;
+        h->entries[node] = b_wins ? a : b;
     }
-    entries[hole] = e;
+    if (h->n > 0) h->entries[0] = winners[1];
 }
 
-void heap_push(struct heap *h, uint64_t key, uint32_t stream)
+/*
+ * The winner's place is taken by e, which plays those who lost against it, from its leaf up. Who wins cannot be predicted, so
+ * winner and loser change places by arithmetic, not by a branch.
+ */
+static inline void replay(struct heap *h, struct heap_entry e, uint32_t leaf)
 {
-    if (h->size == h->capacity) abort(); /* a bug of ours: the number of streams is known at the start */
-    rise(h, h->size++, (struct heap_entry){key, stream});
+    for (size_t node = (h->n + leaf) / 2; node > 0; node /= 2) {
+        struct heap_entry *loser = &h->entries[node];
+        uint64_t change = -(uint64_t)(loser->key < e.key);
+        if (__builtin_expect(loser->key == e.key, 0)) change = -(uint64_t)tie_before(h, *loser, e);
+        uint64_t key = (loser->key ^ e.key) & change;
+        uint32_t stream = (loser->stream ^ e.stream) & (uint32_t)change;
+        loser->key ^= key, e.key ^= key;
+        loser->stream ^= stream, e.stream ^= stream;
+    }
+    h->entries[0] = e;
 }
 
 struct heap_entry heap_top(const struct heap *h) { return h->entries[0]; }
@@ -89,20 +100,31 @@ struct heap_entry heap_top(const struct heap *h) { return h->entries[0]; }
 bool heap_second(const struct heap *h, struct heap_entry *second)
 {
     if (h->size < 2) return false;
-    *second = h->entries[1];
-    if (h->size > 2 && before(h, h->entries[2], *second)) *second = h->entries[2];
+    *second = absent(0);
+    for (size_t node = (h->n + h->entries[0].stream) / 2; node > 0; node /= 2)
+        if (before(h, h->entries[node], *second)) *second = h->entries[node];
     return true;
 }
 
-void heap_replace_top(struct heap *h, uint64_t key) { sink_root(h, (struct heap_entry){key, h->entries[0].stream}); }
+void heap_replace_top(struct heap *h, uint64_t key)
+{
+    uint32_t stream = h->entries[0].stream;
+    replay(h, (struct heap_entry){key, stream}, stream);
+}
 
 void heap_pop(struct heap *h)
 {
-    struct heap_entry last = h->entries[--h->size];
-    if (h->size > 0) sink_root(h, last);
+    uint32_t stream = h->entries[0].stream;
+    h->size--;
+    replay(h, absent(stream), stream);
 }
 
 void heap_rekey(struct heap *h, uint64_t (*key_of)(void *context, uint32_t stream), void *context)
 {
-    for (size_t i = 0; i < h->size; i++) h->entries[i].key = key_of(context, h->entries[i].stream);
+    for (size_t i = 0; i < h->n; i++) {
+        struct heap_entry e = h->entries[i];
+        if (!(e.stream & ABSENT)) e.key = key_of(context, e.stream);
+        h->draw[h->n + (e.stream & ~ABSENT)] = e;
+    }
+    heap_play(h);
 }

@@ -2,10 +2,9 @@
  * heap.h - a min-heap of (normalised key, stream), made for merging: the smallest entry is replaced far more often than
  * entries come or go. It knows no Redis, no items and no event loop.
  *
- * A replaced key sifts from the top down and stops where it belongs (Williams, "Algorithm 232: Heapsort", 1964), with the
- * smaller child computed instead of branched on. Sifting child-first, to a leaf and up again (Wegener, "Bottom-up heapsort", 1993),
- * saves comparisons but not time: on random keys it was up to 1.9 times slower, on clustered ones and few distinct ones, where the key
- * stays near the top, 2 to 7 times (make bench ONLY=heap).
+ * It is kept as a tournament of losers (Knuth, The Art of Computer Programming 3, 5.4.1, "tree of losers"): the next item of the
+ * winner's stream plays only those who lost against the one before, one comparison a level, and on a path that is known before the
+ * first of them is made. MEASURED
  *
  * Entries whose keys are equal are told apart by the owner: exact keys (norm_is_exact) by the smaller stream number,
  * which is what makes the merge stable; inexact ones by a callback that compares the items themselves.
@@ -28,12 +27,15 @@ struct heap_entry {
  * break too, by stream number. */
 typedef bool heap_tie_fn(void *context, uint32_t a, uint32_t b);
 
-struct heap *heap_new(size_t capacity, heap_tie_fn *tie, void *context);
+/* For streams 0 to streams - 1, at most 2^31; none has entered yet. */
+struct heap *heap_new(size_t streams, heap_tie_fn *tie, void *context);
 void heap_free(struct heap *h);
 
 size_t heap_size(const struct heap *h);
-/* The capacity given at the start is the limit. */
-void heap_push(struct heap *h, uint64_t key, uint32_t stream);
+/* Before the tournament begins: the stream takes part, once, with this key. */
+void heap_enter(struct heap *h, uint64_t key, uint32_t stream);
+/* After all have entered: now there is a top. */
+void heap_play(struct heap *h);
 /* The smallest entry; only when there is one. */
 struct heap_entry heap_top(const struct heap *h);
 /* The smallest but for the top: what the top's stream may run up to. False when there is only one. */
@@ -42,8 +44,9 @@ bool heap_second(const struct heap *h, struct heap_entry *second);
 bool heap_before(const struct heap *h, struct heap_entry a, struct heap_entry b);
 /* The top's stream has moved on to a new first item, with this key. */
 void heap_replace_top(struct heap *h, uint64_t key);
+/* The top's stream has ended. */
 void heap_pop(struct heap *h);
-/* New keys for the same items (another normalisation): the order of the entries must not change by it. */
+/* New keys for all that take part, the top's maybe for another item. */
 void heap_rekey(struct heap *h, uint64_t (*key_of)(void *context, uint32_t stream), void *context);
 
 #endif

@@ -9,7 +9,7 @@
  *     few        16 different ones
  * Heaps:
  *     nwmerge    merger/heap.c, one heap_replace_top() an item
- *     runs       the same as merge.c uses it: the top's sequence is followed for as long as it stays below the second
+ *     runs       the same as merge.c uses it: a sequence that wins twice is followed for as long as it stays below the second
  *     std        std::priority_queue, pop and push
  *     textbook   sifting down from the root, comparing with the new key on every level
  * All put the same (key, sequence) pairs out in the same order, which a checksum proves.
@@ -86,7 +86,8 @@ static uint64_t merge_nwmerge(const Keys &keys)
     auto fronts = fronts_of(keys);
     uint64_t sum = 0;
     heap *h = heap_new(keys.size(), nullptr, nullptr);
-    for (size_t i = 0; i < fronts.size(); i++) heap_push(h, *fronts[i].next++, (uint32_t)i);
+    for (size_t i = 0; i < fronts.size(); i++) heap_enter(h, *fronts[i].next++, (uint32_t)i);
+    heap_play(h);
     while (heap_size(h) > 0) {
         Entry top = heap_top(h);
         note(sum, top.key, top.stream);
@@ -106,18 +107,31 @@ static uint64_t merge_runs(const Keys &keys)
     auto fronts = fronts_of(keys);
     uint64_t sum = 0;
     heap *h = heap_new(keys.size(), nullptr, nullptr);
-    for (size_t i = 0; i < fronts.size(); i++) heap_push(h, *fronts[i].next++, (uint32_t)i);
+    for (size_t i = 0; i < fronts.size(); i++) heap_enter(h, *fronts[i].next++, (uint32_t)i);
+    heap_play(h);
+    bool follows = false;
     while (heap_size(h) > 0) {
         Entry top = heap_top(h), second = {UINT64_MAX, UINT32_MAX};
-        Front &f = fronts[top.stream];
-        heap_second(h, &second);
-        do note(sum, top.key, top.stream);
-        while (f.next != f.end && (top.key = *f.next++, before(top, second)));
-        if (before(top, second)) {
-            heap_pop(h);
+        const uint32_t stream = top.stream;
+        Front &f = fronts[stream];
+        if (follows) {
+            heap_second(h, &second);
+            do note(sum, top.key, stream);
+            while (f.next != f.end && (top.key = *f.next++, before(top, second)));
+            if (before(top, second)) {
+                heap_pop(h);
+            } else {
+                heap_replace_top(h, top.key);
+            }
         } else {
-            heap_replace_top(h, top.key);
+            note(sum, top.key, stream);
+            if (f.next == f.end) {
+                heap_pop(h);
+            } else {
+                heap_replace_top(h, *f.next++);
+            }
         }
+        follows = heap_size(h) > 0 && heap_top(h).stream == stream;
     }
     heap_free(h);
     return sum;

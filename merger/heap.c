@@ -106,6 +106,8 @@ bool heap_second(const struct heap *h, struct heap_entry *second)
     return true;
 }
 
+uint32_t heap_contender(const struct heap *h, size_t i) { return h->entries[i].stream & ~ABSENT; }
+
 void heap_replace_top(struct heap *h, uint64_t key)
 {
     uint32_t stream = h->entries[0].stream;

@@ -40,6 +40,8 @@ void heap_play(struct heap *h);
 struct heap_entry heap_top(const struct heap *h);
 /* The smallest but for the top: what the top's stream may run up to. False when there is only one. */
 bool heap_second(const struct heap *h, struct heap_entry *second);
+/* A stream that may be the top soon, the likelier the smaller i is, from 1 to the number of streams - 1. */
+uint32_t heap_contender(const struct heap *h, size_t i);
 /* Does entry a come before entry b? The same comparison the heap uses. */
 bool heap_before(const struct heap *h, struct heap_entry a, struct heap_entry b);
 /* The top's stream has moved on to a new first item, with this key. */

@@ -252,9 +252,10 @@ static struct fault *save(struct resume *r, const struct merge *m, bool complete
     fault = checkpoint_write(&now, r->path, r->aside);
     uint64_t bytes = now.bytes;
     checkpoint_fini(&now);
-    if (!fault) fault = sink_sync_directory(r->sink);
     if (fault) return fault;
-    sink_set_stays(r->sink, true);
+    sink_set_stays(r->sink, true); /* from here on a checkpoint speaks of it, whatever becomes of the directory */
+    fault = sink_sync_directory(r->sink);
+    if (fault) return fault;
     r->broken = false;
     r->saved = true;
     r->saved_bytes = bytes;

@@ -8,7 +8,8 @@ EXIT = {name: code for code, names in {
     1: "Unsorted BadItem Changed Vanished Mismatch Consumed",
     2: "Usage OrderConflict WrongCount NoMemory BadConfig BadContract",
     3: "Partial",
-    4: "NoInput WorkerLost LeaseLost DuplicateWorker Busy Lost Interrupted Unreachable Denied NoDatasets WrongType Protocol ServerFull",
+    4: "NoInput WorkerLost LeaseLost DuplicateWorker Busy Lost Interrupted Unreachable Denied NoDatasets WrongType Protocol ServerFull "
+       "Unknown",  # what a manifest says that somebody else wrote
     5: "Output",
     6: "Timeout",
 }.items() for name in names.split()}

@@ -216,7 +216,7 @@ class Proxy:
 
 # ---- the programs ----------------------------------------------------------------------------------------------------
 
-FAULT = re.compile(r"^nwm-(?:worker|merger): (?:.*?: )?([A-Z][A-Za-z]+): ", re.M)
+FAULT = re.compile(r"^nwm-(?:worker|merger): (?:.*?: )?([A-Z][A-Za-z]+)(?:: |$)", re.M)
 
 
 class Run:

@@ -67,7 +67,7 @@ def edited_merge(scene, point, *options):
 
 
 @row("edit-merger", "edits of a list or manifest under a merge", ", ".join(NAMES) + ": before the n-th LRANGE, n over all of them",
-     "a fault and no output, or the right one", 26 * 16, 26)
+     "a fault and no output, or the right one", 26 * 16, 13)
 def edit_merger(scene, point):
     return edited_merge(scene, point)
 
@@ -126,7 +126,7 @@ LOAD_KINDS = tuple(n for n in NAMES if n not in ("RENAME over it",))
 
 
 @row("edit-worker", "edits of a list or manifest under its load", "before, within and behind the n-th command of the load",
-     "the worker fails, or the merger does; never exit 0 of both with something else", 25 * 8, 12)
+     "the worker fails, or the merger does; never exit 0 of both with something else", 25 * 8, 6)
 def edit_worker(scene, point):
     scene.reset()
     name = point.choose(LOAD_KINDS)
@@ -174,7 +174,7 @@ GARBLES = (None, b"", b"garbage", b"-1", b"0", b"1", b"99999999999999999999999",
 
 
 @row("manifest", "a manifest's field missing or garbled", f"each of {len(FIELDS)} fields, {len(GARBLES)} ways, before the merge",
-     "a fault, or the right output", len(FIELDS) * len(GARBLES), 17)
+     "a fault, or the right output", len(FIELDS) * len(GARBLES), 8)
 def manifest(scene, point):
     scene.reset(scene.small)
     field, garble = FIELDS[point.i // len(GARBLES)], GARBLES[point.i % len(GARBLES)]

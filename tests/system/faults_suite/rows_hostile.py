@@ -20,14 +20,14 @@ FAULTS = ("Protocol", "Changed", "Vanished", "Mismatch", "Unsorted", "WrongType"
 
 
 @row("hostile-merger", "hostile answers to the merger", f"{len(ANSWERS)} answers that are none (huge counts, nesting, wrong types, errors), each in place of "
-     "others", "a fault within its bound, or the right output; bounded memory", len(ANSWERS) * 8, 22)
+     "others", "a fault within its bound, or the right output; bounded memory", len(ANSWERS) * 8, 8)
 def hostile_merger(scene, point):
     scene.reset(scene.small)
     run = strike(scene, point, merge_argv(scene, timeout="1s"), scene.small, None, answer=point.choose(ANSWERS), again=point.i % 4 == 3, bound=10)
     return judge_merge(scene, run, scene.small, allowed=FAULTS)
 
 
-@row("hostile-lrange", "hostile answers to LRANGE", "the same, in place of a batch", "a fault within its bound, or the right output", len(ANSWERS) * 4, 11)
+@row("hostile-lrange", "hostile answers to LRANGE", "the same, in place of a batch", "a fault within its bound, or the right output", len(ANSWERS) * 4, 4)
 def hostile_lrange(scene, point):
     scene.reset(scene.small)
     run = strike(scene, point, merge_argv(scene, timeout="1s"), scene.small, None, only="LRANGE", answer=point.choose(ANSWERS), bound=10)
@@ -35,7 +35,7 @@ def hostile_lrange(scene, point):
 
 
 @row("hostile-worker", "hostile answers to the worker", "the same, in place of the load's answers",
-     "a fault within its bound, or the load; never ready with something else", len(ANSWERS) * 6, 11)
+     "a fault within its bound, or the load; never ready with something else", len(ANSWERS) * 6, 4)
 def hostile_worker(scene, point):
     scene.reset()
     run = strike(scene, point, load_argv(scene, scene.large, timeout="1s"), None, None, answer=point.choose(ANSWERS), bound=10)

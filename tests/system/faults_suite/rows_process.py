@@ -75,7 +75,7 @@ def after_starving(run):
 
 
 @row("malloc-merger", "an allocation of the merger fails", "the n-th, n spread over all; alone, and all behind it (LD_PRELOAD)",
-     "an end that is not 0, or the right output; in libraries an abort is allowed", 300, 6)
+     "an end that is not 0, or the right output; in libraries an abort is allowed", 300, 4)
 def malloc_merger(scene, point):
     for_real()
     scene.reset(scene.small)
@@ -103,7 +103,7 @@ def malloc_resume(scene, point):
 
 
 @row("malloc-worker", "an allocation of the worker fails", "the n-th, n spread over all; alone, and all behind it (LD_PRELOAD)",
-     "an end that is not 0, or each item once", 200, 4)
+     "an end that is not 0, or each item once", 200, 3)
 def malloc_worker(scene, point):
     for_real()
     scene.reset()

@@ -262,7 +262,7 @@ def evicted_worker(scene, point):
 def evicted_merger(scene, point):
     scene.reset(scene.small)
     try:
-        run = strike(scene, point, merge_argv(scene), scene.small, fills_up(scene, "allkeys-lru", -point.random.randrange(1 << 19)), bound=10)
+        run = strike(scene, point, merge_argv(scene, timeout="1s"), scene.small, fills_up(scene, "allkeys-lru", -point.random.randrange(1 << 19)), bound=10)
     finally:
         has_room_again(scene)
     return judge_merge(scene, run, scene.small, allowed=GONE)

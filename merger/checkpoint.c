@@ -24,6 +24,7 @@ void checkpoint_fini(struct checkpoint *c)
     free(c->streams);
     free(c->job);
     free(c->order);
+    free(c->consumer);
     *c = (struct checkpoint){0};
 }
 
@@ -73,6 +74,8 @@ static void put_stream(struct buf *out, const struct checkpoint_stream *s)
     put_text(out, "token", s->token);
     put_text(out, "list", s->list);
     put_number(out, "of", s->items);
+    put_number(out, "skipped", s->base.items);
+    put_digest(out, "skipped-digest", &s->base.digest);
     put_number(out, "taken", s->at.items);
     put_number(out, "taken-bytes", s->at.bytes);
     put_digest(out, "taken-digest", &s->at.digest);
@@ -87,6 +90,7 @@ void checkpoint_format(const struct checkpoint *c, struct buf *out)
     put_text(out, "state", c->complete ? "complete" : "merging");
     put_text(out, "job", c->job);
     put_text(out, "order", c->order);
+    put_text(out, "consumer", c->consumer ? c->consumer : "");
     put_number(out, "unique", c->unique);
     put_number(out, "tag", c->tag);
     put_number(out, "zero", c->separator == '\0');
@@ -161,6 +165,15 @@ static char *take_text(struct reader *in, const char *name)
     return text;
 }
 
+/* Empty when there is none. */
+static char *take_word(struct reader *in, const char *name)
+{
+    char *text = take_text(in, name);
+    if (*text) return text;
+    free(text);
+    return NULL;
+}
+
 static uint64_t number_of(struct reader *in, struct bytes value)
 {
     uint64_t n = 0;
@@ -220,13 +233,20 @@ static void take_stream(struct reader *in, struct checkpoint_stream *s)
     s->token = take_text(in, "token");
     s->list = take_text(in, "list");
     s->items = take_number(in, "of");
+    s->base.items = take_number(in, "skipped");
+    s->base.digest = take_digest(in, "skipped-digest");
     s->at.items = take_number(in, "taken");
-    in->bad |= s->at.items > s->items;
+    in->bad |= s->at.items > s->items || s->base.items > s->at.items;
     s->at.bytes = take_number(in, "taken-bytes");
     s->at.digest = take_digest(in, "taken-digest");
     s->at.tail_len = take_number(in, "tail");
     in->bad |= s->at.tail_len > s->at.bytes;
     s->at.tail = take_digest(in, "tail-digest");
+}
+
+static uint64_t taken_here(const struct checkpoint_stream *s)
+{
+    return s->at.items > s->base.items ? s->at.items - s->base.items : 0;
 }
 
 /* An array that the rest of the file could fill, and no larger one. */
@@ -238,7 +258,7 @@ static void take_streams(struct reader *in, struct checkpoint *c)
     c->streams = mem_zalloc((n + 1) * sizeof *c->streams);
     for (; c->count < n && !in->bad; c->count++) {
         take_stream(in, &c->streams[c->count]);
-        in->bad |= __builtin_add_overflow(walked, c->streams[c->count].at.items, &walked);
+        in->bad |= __builtin_add_overflow(walked, taken_here(&c->streams[c->count]), &walked);
     }
     in->bad |= walked != c->walked;
 }
@@ -271,6 +291,7 @@ struct fault *checkpoint_parse(struct checkpoint *c, const char *text, size_t le
     c->complete = take_state(&in);
     c->job = take_text(&in, "job");
     c->order = take_text(&in, "order");
+    c->consumer = take_word(&in, "consumer");
     c->unique = take_switch(&in, "unique");
     c->tag = take_switch(&in, "tag");
     c->separator = take_switch(&in, "zero") ? '\0' : '\n';

@@ -20,14 +20,16 @@
 /* One dataset of the merge. */
 struct checkpoint_stream {
     char *id, *token, *list;
-    uint64_t run, items;   /* as in its manifest */
-    struct stream_mark at; /* what of it is in the output */
+    uint64_t run, items;     /* as in its manifest */
+    struct stream_mark at;   /* what of it is in the output, */
+    struct stream_mark base; /* but for what is before here (struct stream_spec); items and digest only */
 };
 
 /* All zero is a valid empty one. Strings and array belong to it. */
 struct checkpoint {
     bool complete; /* everything is in the temporary, which only has to be renamed */
     char *job, *order;
+    char *consumer; /* with --consume its token, else NULL */
     bool unique, tag;
     char separator;
     bool has_limit;

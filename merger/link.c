@@ -345,13 +345,13 @@ struct fault *link_take_fault(struct link *l)
 
 static bool connection_stands(const struct link *l) { return l->state == LINK_UP || l->greetings > 0; }
 
-void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, const struct expectation *reply,
+void link_ask_range(struct link *l, const char *key, int64_t first, int64_t last, const struct expectation *reply,
                     link_reply_fn *fn, void *owner)
 {
     if (l->state == LINK_DOWN) return;
     char from[24], to[24];
-    snprintf(from, sizeof from, "%" PRIu64, first);
-    snprintf(to, sizeof to, "%" PRIu64, last);
+    snprintf(from, sizeof from, "%" PRId64, first);
+    snprintf(to, sizeof to, "%" PRId64, last);
     const char *argv[] = {"LRANGE", key, from, to};
     const size_t lens[] = {6, strlen(key), strlen(from), strlen(to)};
     if (connection_stands(l)) {

@@ -39,9 +39,9 @@ const struct endpoint *link_endpoint(const struct link *l);
 /* Why it is down: Unreachable, Denied, Timeout, Protocol. The caller's; NULL once taken. */
 struct fault *link_take_fault(struct link *l);
 
-/* LRANGE key first last. reply: what it may bring; memory_most is what link_outstanding_bytes() counts for it. Asking only
+/* LRANGE key first last; negative ones count from the end. reply: what it may bring; memory_most is what link_outstanding_bytes() counts for it. Asking only
  * queues: link_flush() sends. On a link that is down, nothing is queued and the callback is not called. */
-void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, const struct expectation *reply,
+void link_ask_range(struct link *l, const char *key, int64_t first, int64_t last, const struct expectation *reply,
                     link_reply_fn *fn, void *owner);
 
 /* Takes it down for a reason that only a reply could tell (-LOADING); takes the fault. The other requests that are out are called back

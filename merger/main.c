@@ -18,6 +18,7 @@
 #include <stdlib.h>
 
 #include "merger/closing.h"
+#include "merger/consume.h"
 #include "merger/proof.h"
 #include "merger/receipt.h"
 #include "merger/resume.h"
@@ -38,8 +39,9 @@ struct job {
     struct roster *roster;
     struct order *order;
     struct sink *sink;
-    struct resume *resume; /* with --resume */
-    bool settled;          /* an earlier process had done it all */
+    struct resume *resume;   /* with --resume */
+    bool settled;            /* an earlier process had done it all */
+    struct consume *consume; /* with --consume */
     struct verify *verify;
     struct session *session;
 };
@@ -51,7 +53,11 @@ static struct fault *open_roster(struct job *j)
     struct fault *fault = o->resume ? resume_open(o, &j->sink, &j->resume) : NULL;
     if (fault) return fault;
     fault = roster_open(o, &j->roster);
-    return j->resume ? resume_settle(j->resume, j->roster, fault, &j->settled) : fault;
+    if (j->resume) fault = resume_settle(j->resume, j->roster, fault, &j->settled);
+    if (fault || !o->consume || !j->resume) return fault;
+    if (j->settled && j->roster) consume_settle(o, j->roster, resume_consumer(j->resume));
+    if (resume_is_found(j->resume)) roster_accept_consumed(j->roster);
+    return NULL;
 }
 
 static struct fault *prepare(struct job *j)
@@ -65,11 +71,19 @@ static struct fault *prepare(struct job *j)
     if (!fault && !j->resume) fault = sink_open(o->output, o->timeout_ms, &j->sink);
     if (!fault && o->verify) fault = verify_new(o, j->roster, j->order, &j->verify);
     if (!fault) fault = roster_settle(j->roster);
+    if (!fault && o->consume) fault = consume_new(o, j->roster, j->resume, &j->consume);
     if (fault) return fault;
-    fault = session_new(o, j->roster, j->order, j->sink, j->resume, o->verify ? verify_observe : NULL, j->verify,
-                        &j->session);
+    fault = session_new(o, j->roster, j->order, j->sink, j->resume, j->consume, o->verify ? verify_observe : NULL,
+                        j->verify, &j->session);
     if (!fault && j->verify) verify_follow(j->verify, session_merge(j->session));
     return fault;
+}
+
+/* The trims prove that each list was what it should be, so they come before anything is called complete. */
+static struct fault *remove_rest(struct job *j)
+{
+    struct fault *fault = resume_save(j->resume, session_merge(j->session));
+    return fault ? fault : consume_saved(j->consume, session_merge(j->session));
 }
 
 /* --partial: what the merge had to do without is missing like what did not come at all. */
@@ -85,16 +99,26 @@ static struct fault *leave_out(struct job *j)
 static struct fault *finish(struct job *j)
 {
     struct fault *fault = NULL;
-    if (!merge_is_limited(session_merge(j->session))) fault = closing_check(j->roster);
+    const struct merge *merge = session_merge(j->session);
+    if (!j->consume && !merge_is_limited(merge)) fault = closing_check(j->roster);
     if (!fault && j->verify) fault = verify_result(j->verify);
-    if (!fault && j->resume) fault = resume_complete(j->resume, session_merge(j->session));
+    if (!fault && j->consume && j->resume) fault = remove_rest(j);
+    if (!fault && j->resume) fault = resume_complete(j->resume, merge);
     if (!fault) fault = sink_finish(j->sink);
     if (!fault && j->resume) fault = resume_remove(j->resume);
+    if (!fault && j->consume && !j->resume) fault = consume_saved(j->consume, merge);
     if (fault) return fault;
     if (j->verify && !j->options.quiet) fputs("local == remote: true\n", stderr);
     roster_print_faults(j->roster);
     receipt_print(&j->options, j->roster, j->session, j->order);
     return NULL;
+}
+
+/* A merge that did not begin leaves nothing behind. */
+static void release(struct job *j, const struct fault *fault)
+{
+    bool released = consume_release(j->consume, !fault);
+    if (released && !j->session && j->resume) resume_forget(j->resume);
 }
 
 static struct fault *merge_job(struct job *j)
@@ -104,6 +128,7 @@ static struct fault *merge_job(struct job *j)
     if (!fault) fault = session_run(j->session);
     if (!fault) fault = leave_out(j);
     if (!fault) fault = finish(j);
+    if (j->consume) release(j, fault);
     fault = stop_explain(fault);
     if (!j->session) return fault;
     struct fault *failed = stats_print(&j->options, j->roster, j->session, j->order, sink_bytes(j->sink), fault);
@@ -125,6 +150,7 @@ static void free_job(struct job *j)
 {
     session_free(j->session);
     verify_free(j->verify);
+    consume_free(j->consume);
     resume_free(j->resume);
     sink_close(j->sink);
     order_free(j->order);

@@ -106,7 +106,7 @@ struct merge *merge_new(struct stream **streams, size_t n, struct fetch *fetch, 
     m->sink = sink;
     m->fronts = mem_zalloc((n + 1) * sizeof *m->fronts);
     m->upcoming = mem_zalloc((n + 1) * sizeof *m->upcoming);
-    for (size_t i = 0; i < n; i++) m->total += stream_spec(streams[i])->items;
+    for (size_t i = 0; i < n; i++) m->total += stream_spec(streams[i])->items - stream_spec(streams[i])->base.items;
     m->items = options->past.items;
     m->walked = options->past.walked;
     struct bytes last = options->past.last;

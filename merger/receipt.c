@@ -9,20 +9,25 @@ enum { NAMED = 20 }; /* so many datasets are named in the line */
 
 static bool takes_part(const struct session *s, size_t i) { return !merge_left_out(session_merge(s), i); }
 
-/* What the items read add up to. */
+/* What the items read add up to; what was consumed before is not among them. */
 static struct digest sum_digests(const struct session *s)
 {
     struct digest sum = {0, 0};
-    for (size_t i = 0; i < session_streams(s); i++)
-        if (takes_part(s, i)) digest_add(&sum, stream_digest(session_stream(s, i)));
+    for (size_t i = 0; i < session_streams(s); i++) {
+        if (!takes_part(s, i)) continue;
+        digest_add(&sum, stream_digest(session_stream(s, i)));
+        digest_subtract(&sum, &stream_spec(session_stream(s, i))->base.digest);
+    }
     return sum;
 }
 
 static uint64_t items_read(const struct session *s)
 {
     uint64_t items = 0;
-    for (size_t i = 0; i < session_streams(s); i++)
-        if (takes_part(s, i)) items += stream_spec(session_stream(s, i))->items;
+    for (size_t i = 0; i < session_streams(s); i++) {
+        const struct stream_spec *spec = stream_spec(session_stream(s, i));
+        if (takes_part(s, i)) items += spec->items - spec->base.items;
+    }
     return items;
 }
 

@@ -18,7 +18,10 @@ struct about {
 };
 
 /* Redis knows no empty lists. */
-static bool is_there(const struct member *m, size_t server) { return m->server == server && m->manifest.items > 0; }
+static bool is_there(const struct member *m, size_t server)
+{
+    return m->server == server && m->removed < m->manifest.items;
+}
 
 static bool same_load(const struct manifest *now, const struct manifest *then)
 {
@@ -41,13 +44,16 @@ static struct fault *gone(const struct about *a, const struct member *m, const s
         m->manifest.list, server);
 }
 
+/* Of a list that is not consumed, `removed` is 0. */
 static struct fault *check_length(const struct about *a, const struct member *m, const struct manifest *now,
                                   const redisReply *reply)
 {
     struct fault *fault = reply_fault(reply, "LLEN");
     if (fault) return fault;
     if (reply->type != REDIS_REPLY_INTEGER) return fault_new(FAULT_PROTOCOL, "LLEN was not answered with a number");
-    if ((uint64_t)reply->integer == m->manifest.items) return NULL;
+    /* A trim that the server forgot in a crash is made again. */
+    uint64_t length = (uint64_t)reply->integer;
+    if (length <= m->manifest.items && length >= m->manifest.items - m->removed) return NULL;
     if (reply->integer == 0) return gone(a, m, now);
     return fault_new(FAULT_CHANGED,
                      "list %s has %lld items, %" PRIu64

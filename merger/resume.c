@@ -25,7 +25,9 @@ struct resume {
 
     bool found; /* there is a checkpoint of an earlier process, that is to be continued: */
     struct checkpoint past;
-    char *last; /* -u: the item written last, past.last_len bytes */
+    char *last;                    /* -u: the item written last, past.last_len bytes */
+    struct stream_mark *at, *base; /* of each dataset, where this process begins */
+    char *consumer;                /* with --consume */
 
     bool saved; /* a checkpoint is there */
     bool broken;
@@ -35,15 +37,16 @@ struct resume {
 
 /* ---- what does not fit ------------------------------------------------------------------------------------------- */
 
-/* A refusal names the file, and the way out. */
+/* A refusal names the file, and the way out, which is none where items exist nowhere else. */
 static struct fault *refusal(struct resume *r, struct fault *fault)
 {
     static const enum fault_kind refused[] = {FAULT_CHANGED, FAULT_USAGE, FAULT_ORDER_CONFLICT};
     for (size_t i = 0; i < sizeof refused / sizeof *refused; i++) {
         if (!fault || !fault_is(fault, refused[i])) continue;
         r->saved = false;
-        struct fault *told = fault_new(refused[i], "the checkpoint %s does not fit: %s; to begin afresh, remove it",
-                                       r->path, fault_message(fault));
+        struct fault *told =
+            fault_new(refused[i], "the checkpoint %s does not fit: %s; to begin afresh, remove it%s", r->path,
+                      fault_message(fault), r->options->consume ? ", and with it the items that are only there" : "");
         fault_free(fault);
         return told;
     }
@@ -52,7 +55,7 @@ static struct fault *refusal(struct resume *r, struct fault *fault)
 
 static struct fault *asks_otherwise(const char *option, bool then)
 {
-    return fault_new(FAULT_USAGE, "it was begun %s %s, which shapes the output", then ? "with" : "without", option);
+    return fault_new(FAULT_USAGE, "it was begun %s %s", then ? "with" : "without", option);
 }
 
 static struct fault *check_limit(const struct resume *r)
@@ -78,6 +81,7 @@ static struct fault *check_request(const struct resume *r)
     if (strcmp(c->job, o->job) != 0) return fault_new(FAULT_USAGE, "it is of job %s", c->job);
     if (c->unique != o->unique) return asks_otherwise("-u", c->unique);
     if (c->tag != o->tag) return asks_otherwise("--tag", c->tag);
+    if (!c->consumer == o->consume) return asks_otherwise("--consume", c->consumer);
     if (c->separator != o->separator) return asks_otherwise("-z", c->separator == '\0');
     if (order_is_given(o->order)) {
         struct fault *fault = check_order(c, order_text(o->order));
@@ -86,11 +90,12 @@ static struct fault *check_request(const struct resume *r)
     return check_limit(r);
 }
 
-static struct fault *check_load(const struct checkpoint_stream *s, const struct member *m)
+/* Each consumer gives the list a name of its own. */
+static struct fault *check_load(const struct checkpoint_stream *s, const struct member *m, bool consumed)
 {
     const struct manifest *f = &m->manifest;
-    if (f->token && strcmp(f->token, s->token) == 0 && f->items == s->items && f->list && strcmp(f->list, s->list) == 0)
-        return NULL;
+    bool same_list = consumed || (f->list && strcmp(f->list, s->list) == 0);
+    if (f->token && strcmp(f->token, s->token) == 0 && f->items == s->items && same_list) return NULL;
     return fault_new(FAULT_CHANGED, "%s was loaded anew: it is run %" PRIu64 " now, and was run %" PRIu64, m->name,
                      f->run, s->run);
 }
@@ -112,7 +117,8 @@ static struct fault *check_datasets(const struct resume *r, const struct roster 
     for (size_t i = 0; same && i < c->count; i++) same = strcmp(c->streams[i].id, roster_member(roster, i)->id) == 0;
     if (!same) return other_datasets(r);
     struct fault *fault = NULL;
-    for (size_t i = 0; i < c->count && !fault; i++) fault = check_load(&c->streams[i], roster_member(roster, i));
+    for (size_t i = 0; i < c->count && !fault; i++)
+        fault = check_load(&c->streams[i], roster_member(roster, i), c->consumer);
     return fault;
 }
 
@@ -139,10 +145,15 @@ void resume_free(struct resume *r)
     if (!r) return;
     checkpoint_fini(&r->past);
     free(r->last);
+    free(r->at);
+    free(r->base);
+    free(r->consumer);
     free(r->path);
     free(r->aside);
     free(r);
 }
+
+static struct fault *save(struct resume *r, const struct merge *m, bool complete);
 
 static struct fault *read_last(struct resume *r)
 {
@@ -160,6 +171,10 @@ static struct fault *take_up(struct resume *r)
     if (!fault) fault = sink_take_up(r->sink, r->past.bytes, &r->past.digest);
     if (!fault) fault = read_last(r);
     if (fault) return refusal(r, fault);
+    for (size_t i = 0; i < r->past.count; i++) {
+        r->at[i] = r->past.streams[i].at;
+        r->base[i] = r->past.streams[i].base;
+    }
     log_note("goes on behind item %" PRIu64 " of %s", r->past.items, r->options->output);
     return NULL;
 }
@@ -176,12 +191,26 @@ struct fault *resume_begin(struct resume *r, const struct roster *roster, const 
     r->roster = roster;
     r->order = order;
     r->saved_ms = clock_ms();
+    r->at = mem_zalloc((roster_size(roster) + 1) * sizeof *r->at);
+    r->base = mem_zalloc((roster_size(roster) + 1) * sizeof *r->base);
     return r->found ? take_up(r) : start_afresh(r);
 }
 
-struct stream_mark resume_mark(const struct resume *r, size_t stream)
+bool resume_is_found(const struct resume *r) { return r->found && !r->past.complete; }
+struct stream_mark resume_mark(const struct resume *r, size_t stream) { return r->at[stream]; }
+struct stream_mark resume_base(const struct resume *r, size_t stream) { return r->base[stream]; }
+const char *resume_consumer(const struct resume *r) { return r->past.consumer; }
+
+struct fault *resume_set_consumer(struct resume *r, const char *who)
 {
-    return r->found ? r->past.streams[stream].at : (struct stream_mark){0};
+    r->consumer = mem_strdup(who);
+    return r->found ? NULL : save(r, NULL, false);
+}
+
+void resume_set_place(struct resume *r, size_t stream, const struct stream_mark *base, const struct stream_mark *at)
+{
+    r->base[stream] = *base;
+    r->at[stream] = *at;
 }
 
 struct merge_past resume_past(const struct resume *r)
@@ -204,7 +233,8 @@ bool resume_is_due(const struct resume *r, uint64_t bytes)
 
 static char *copy(const char *text) { return mem_strdup(text ? text : ""); }
 
-static void record_stream(struct checkpoint_stream *s, const struct member *m, struct stream_mark at)
+static void record_stream(struct checkpoint_stream *s, const struct member *m, struct stream_mark at,
+                          struct stream_mark base)
 {
     *s = (struct checkpoint_stream){
         .id = copy(m->id),
@@ -213,17 +243,19 @@ static void record_stream(struct checkpoint_stream *s, const struct member *m, s
         .run = m->manifest.run,
         .items = m->manifest.items,
         .at = at,
+        .base = base,
     };
 }
 
 static void record(const struct resume *r, const struct merge *m, bool complete, struct checkpoint *c)
 {
     const struct options *o = r->options;
-    struct merge_past past = merge_past(m);
+    struct merge_past past = m ? merge_past(m) : (struct merge_past){0};
     *c = (struct checkpoint){
         .complete = complete,
         .job = copy(o->job),
         .order = copy(order_text(r->order)),
+        .consumer = r->consumer ? copy(r->consumer) : NULL,
         .unique = o->unique,
         .tag = o->tag,
         .separator = o->separator,
@@ -238,7 +270,8 @@ static void record(const struct resume *r, const struct merge *m, bool complete,
         .count = roster_size(r->roster),
     };
     c->streams = mem_zalloc((c->count + 1) * sizeof *c->streams);
-    for (size_t i = 0; i < c->count; i++) record_stream(&c->streams[i], roster_member(r->roster, i), merge_mark(m, i));
+    for (size_t i = 0; i < c->count; i++)
+        record_stream(&c->streams[i], roster_member(r->roster, i), m ? merge_mark(m, i) : r->at[i], r->base[i]);
 }
 
 static struct fault *save(struct resume *r, const struct merge *m, bool complete)
@@ -274,6 +307,13 @@ struct fault *resume_remove(struct resume *r)
         return fault_new(FAULT_OUTPUT, "%s is complete, but its checkpoint %s cannot be removed: %s",
                          r->options->output, r->path, strerror(errno));
     return sink_sync_directory(r->sink);
+}
+
+void resume_forget(struct resume *r)
+{
+    if (r->found || !r->saved) return;
+    fault_free(resume_remove(r));
+    sink_set_stays(r->sink, false);
 }
 
 /* Data that is wrong stays so. */
@@ -336,7 +376,7 @@ static bool is_same_merge(const struct resume *r, const struct roster *roster)
         const struct member *m = roster_member(roster, i);
         const struct checkpoint_stream *s = stream_of(&r->past, m->id);
         if (!s) fault = other_datasets(r);
-        if (s && m->manifest.token) fault = check_load(s, m);
+        if (s && m->manifest.token) fault = check_load(s, m, r->past.consumer);
     }
     if (!fault && o->id_count > 0 && o->id_count != r->past.count) fault = other_datasets(r);
     for (size_t i = 0; i < o->id_count && !fault; i++)
@@ -353,7 +393,8 @@ static void tell_settled(const struct resume *r)
     uint64_t total = 0;
     for (size_t i = 0; i < c->count; i++) {
         digest_add(&sum, &c->streams[i].at.digest);
-        total += c->streams[i].items;
+        digest_subtract(&sum, &c->streams[i].base.digest);
+        total += c->streams[i].items - c->streams[i].base.items;
     }
     bool limited = c->walked < total;
     struct buf line = {0};

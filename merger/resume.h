@@ -38,11 +38,19 @@ void resume_free(struct resume *r);
  * done, *settled is set and the receipt is printed, even if the datasets are gone by now. Otherwise returns the fault. */
 struct fault *resume_settle(struct resume *r, struct roster *roster, struct fault *fault, bool *settled) MUST_CHECK;
 
+/* A checkpoint of a merge that is not complete was found. */
+bool resume_is_found(const struct resume *r);
 /* When all members are ready: takes up the temporary where the checkpoint says, or starts afresh without one. Roster and order must
  * outlive the resume. */
 struct fault *resume_begin(struct resume *r, const struct roster *roster, const struct order *order) MUST_CHECK;
-/* Where that is: in a dataset, and for the merge. */
+/* Where that is: in a dataset (struct stream_spec's from and base), and for the merge. */
 struct stream_mark resume_mark(const struct resume *r, size_t stream);
+struct stream_mark resume_base(const struct resume *r, size_t stream);
+/* --consume: who consumes, according to the checkpoint (NULL: there is none); from now on according to every one, the first of which
+ * is written here if there was none; and where a dataset of which nothing was written yet begins. */
+const char *resume_consumer(const struct resume *r);
+struct fault *resume_set_consumer(struct resume *r, const char *who) MUST_CHECK;
+void resume_set_place(struct resume *r, size_t stream, const struct stream_mark *base, const struct stream_mark *at);
 struct merge_past resume_past(const struct resume *r);
 
 /* Is it time for a checkpoint, with so many bytes written or appended? */
@@ -54,6 +62,9 @@ struct fault *resume_save(struct resume *r, const struct merge *m) MUST_CHECK;
 struct fault *resume_complete(struct resume *r, const struct merge *m) MUST_CHECK;
 /* After sink_finish(): removes the checkpoint. */
 struct fault *resume_remove(struct resume *r) MUST_CHECK;
+
+/* The merge did not begin: a checkpoint that only this process has written goes. */
+void resume_forget(struct resume *r);
 
 /* After that fault: says what is kept, if anything is. */
 void resume_tell(const struct resume *r, const struct fault *fault);

@@ -31,6 +31,7 @@ struct roster {
     int64_t now_s;       /* Redis TIME at the start */
     int64_t since_s;     /* loads that began before are not there yet */
     int64_t progress_ms; /* clock_ms() when something last moved */
+    bool accepts_consumed;
 };
 
 /* ---- members ----------------------------------------------------------------------------------------------------- */
@@ -229,6 +230,15 @@ static void judge_leaseless(struct member *m)
     free(worker);
 }
 
+/* What its items were is still there to compare with; what is left of them, to consume. */
+static bool is_worth_something(const struct roster *r, const struct manifest *m)
+{
+    if (r->options->check_file || r->accepts_consumed) return true;
+    return r->options->consume && m->has_consumed && m->consumed < m->items;
+}
+
+void roster_accept_consumed(struct roster *r) { r->accepts_consumed = true; }
+
 static void judge(struct roster *r, struct member *m)
 {
     bool waits_for_another = r->options->workers > 0 || r->options->has_since;
@@ -249,8 +259,8 @@ static void judge(struct roster *r, struct member *m)
         }
         break;
     case DATASET_CONSUMED:
-        if (r->options->check_file) {
-            m->ready = true; /* what its items were is still there to compare with */
+        if (is_worth_something(r, &m->manifest)) {
+            m->ready = true;
         } else if (!waits_for_another)
             m->fault =
                 fault_about(fault_new(FAULT_CONSUMED, "run %" PRIu64 " was consumed; load it again", m->manifest.run),
@@ -547,6 +557,15 @@ void roster_print_faults(const struct roster *r)
 
 size_t roster_size(const struct roster *r) { return r->all.count; }
 const struct member *roster_member(const struct roster *r, size_t i) { return &r->all.members[i]; }
+void roster_set_list(struct roster *r, size_t i, const char *list, uint64_t removed)
+{
+    struct member *m = &r->all.members[i];
+    char *copy = mem_strdup(list);
+    free(m->manifest.list);
+    m->manifest.list = copy;
+    m->removed = removed;
+}
+
 size_t roster_servers(const struct roster *r) { return r->server_count; }
 struct control *roster_control(struct roster *r, size_t server) { return r->servers[server].control; }
 const struct endpoint *roster_endpoint(const struct roster *r, size_t server) { return r->servers[server].endpoint; }

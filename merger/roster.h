@@ -36,6 +36,7 @@ struct member {
     bool found;
     bool is_plain;
     struct manifest manifest; /* of a plain list: list and items only */
+    uint64_t removed;         /* items that --consume has taken off the list's head */
     int64_t lease_left_ms;    /* < 0: nobody holds it */
     int64_t leaseless_since;  /* clock_ms() of the first look that saw it loading without a lease; 0: none did */
     bool ready;
@@ -51,6 +52,8 @@ void roster_free(struct roster *r);
 
 /* One look at every member that is neither ready nor wrong. */
 struct fault *roster_look(struct roster *r) MUST_CHECK;
+/* --consume that goes on: datasets that are consumed, in part or to their end, are ready: the checkpoint knows how far. */
+void roster_accept_consumed(struct roster *r);
 /* Looks until all are ready, or with --partial until all are ready or wrong or the time is over; those that are wrong are then left
  * out (roster_settle). The first fault in stream order, or Timeout naming those that did not come; further members' faults stay
  * with them (member.fault). */
@@ -81,6 +84,9 @@ struct control *roster_control(struct roster *r, size_t server);
 const struct endpoint *roster_endpoint(const struct roster *r, size_t server);
 /* Redis's clock at the start, in Unix seconds. */
 int64_t roster_now(const struct roster *r);
+
+/* --consume gave the list a new name, or removed items from its head. */
+void roster_set_list(struct roster *r, size_t i, const char *list, uint64_t removed);
 
 /* The order the datasets are sealed with, which the merge adopts; a dataset that differs, or another order on the command line, is
  * OrderConflict. The caller frees *out. */

@@ -27,11 +27,13 @@ struct session {
     const struct options *options;
     struct roster *roster;
     struct sink *sink;
-    struct resume *resume; /* or NULL */
+    struct resume *resume;   /* or NULL */
+    struct consume *consume; /* or NULL */
     struct event_base *base;
     struct event *stop_event;
     struct event *sink_event;  /* only where the output can block */
-    struct event *flush_event; /* ends a wait when there is something to show */
+    struct event *flush_event; /* ends a wait when there is something to show, */
+    struct event *lease_event; /* and when a lease is to be renewed */
     struct lifeline **lines;   /* one a server; NULL where no stream lives */
     size_t line_count;
     struct stream **streams;
@@ -84,6 +86,7 @@ static void make_streams(struct session *s)
     for (size_t i = 0; i < s->stream_count; i++) {
         struct stream_spec spec = roster_spec(roster_member(s->roster, i));
         if (s->resume) spec.from = resume_mark(s->resume, i);
+        if (s->consume) consume_spec(s->consume, i, &spec);
         s->streams[i] = stream_new(&spec, s->options->separator);
         give_link(s, i);
     }
@@ -108,10 +111,12 @@ static void watch_descriptors(struct session *s)
     event_add(s->stop_event, NULL);
     s->sink_event = event_new(s->base, sink_wait_fd(s->sink), EV_WRITE, on_wake, NULL);
     s->flush_event = evtimer_new(s->base, on_wake, NULL);
+    s->lease_event = evtimer_new(s->base, on_wake, NULL);
 }
 
 struct fault *session_new(const struct options *o, struct roster *r, const struct order *order, struct sink *sink,
-                          struct resume *resume, merge_observer *observer, void *observer_context, struct session **out)
+                          struct resume *resume, struct consume *consume, merge_observer *observer,
+                          void *observer_context, struct session **out)
 {
     struct session *s = mem_zalloc(sizeof *s);
     *out = s;
@@ -119,6 +124,7 @@ struct fault *session_new(const struct options *o, struct roster *r, const struc
     s->roster = r;
     s->sink = sink;
     s->resume = resume;
+    s->consume = consume;
     s->base = event_base_new();
     if (!s->base) return fault_new(FAULT_NO_MEMORY, "the event loop could not be made");
     make_lines(s);
@@ -153,6 +159,7 @@ void session_free(struct session *s)
     if (s->stop_event) event_free(s->stop_event);
     if (s->sink_event) event_free(s->sink_event);
     if (s->flush_event) event_free(s->flush_event);
+    if (s->lease_event) event_free(s->lease_event);
     if (s->base) event_base_free(s->base);
     free(s->lines);
     free(s->streams);
@@ -325,14 +332,29 @@ static struct fault *save(struct session *s)
 {
     if (!s->resume || !resume_is_due(s->resume, sink_bytes(s->sink))) return NULL;
     struct fault *fault = write_out(s, true);
-    return fault ? fault : resume_save(s->resume, s->merge);
+    if (!fault) fault = resume_save(s->resume, s->merge);
+    return fault || !s->consume ? fault : consume_saved(s->consume, s->merge);
+}
+
+/* The loop must not sleep through the time at which a lease is to be renewed. */
+static struct fault *tend_leases(struct session *s)
+{
+    if (!s->consume) return NULL;
+    uint64_t appended = sink_bytes(s->sink);
+    struct fault *fault = consume_turn(s->consume, s->merge, appended, appended - sink_pending(s->sink));
+    int64_t ms = consume_wake_ms(s->consume);
+    const struct timeval when = {.tv_sec = ms / 1000, .tv_usec = ms % 1000 * 1000};
+    if (!fault && !evtimer_pending(s->lease_event, NULL)) evtimer_add(s->lease_event, &when);
+    return fault;
 }
 
 /* A merge that ends early is between two items, too. Should this fail, the checkpoint before holds. */
 static void save_last(struct session *s)
 {
     struct fault *fault = write_out(s, true);
-    if (!fault) fault = resume_save(s->resume, s->merge);
+    if (!fault && s->resume) fault = resume_save(s->resume, s->merge);
+    bool written = !fault && sink_pending(s->sink) == 0;
+    if (written && s->consume && !s->resume) fault = consume_saved(s->consume, s->merge);
     fault_free(fault);
 }
 
@@ -348,6 +370,7 @@ static struct fault *turn(struct session *s)
         if (!fault) fault = tend_lines(s);
         if (!fault) fault = save(s);
     }
+    if (!fault) fault = tend_leases(s);
     if (!fault && s->phase == PHASE_FLUSHING) {
         fault = write_out(s, true);
         if (!fault && sink_pending(s->sink) == 0) s->phase = PHASE_OVER;
@@ -389,7 +412,7 @@ struct fault *session_run(struct session *s)
         fault = turn(s);
         if (!fault && s->phase != PHASE_OVER) spin(s);
     }
-    if (fault && s->resume && !fault_is(fault, FAULT_OUTPUT)) save_last(s);
+    if (fault && (s->resume || s->consume) && !fault_is(fault, FAULT_OUTPUT)) save_last(s);
     s->times.total_us = clock_us() - s->begun_us;
     s->times.items = merge_items(s->merge) - items_before;
     s->times.bytes = sink_bytes(s->sink) - bytes_before;

@@ -12,6 +12,7 @@
 #include <stdbool.h>
 #include <stdint.h>
 
+#include "merger/consume.h"
 #include "merger/merge.h"
 #include "merger/resume.h"
 #include "merger/roster.h"
@@ -22,10 +23,10 @@
 struct session;
 
 /* Everything that can be refused before the first byte: NoMemory, no connection. Roster, order, sink and options stay the
- * caller's and must outlive the session. resume: with --resume, begun; else NULL. observer: sees what is written, or NULL. */
+ * caller's and must outlive the session. resume: with --resume, begun; else NULL. consume: with --consume; else NULL. observer: sees what is written, or NULL. */
 struct fault *session_new(const struct options *o, struct roster *r, const struct order *order, struct sink *sink,
-                          struct resume *resume, merge_observer *observer, void *observer_context, struct session **out)
-    MUST_CHECK;
+                          struct resume *resume, struct consume *consume, merge_observer *observer,
+                          void *observer_context, struct session **out) MUST_CHECK;
 void session_free(struct session *s);
 
 /* Runs until everything is written. The sink is left for the caller to finish. The first fault in stream order; the faults of further

@@ -412,7 +412,10 @@ void stream_ask(struct stream *s, uint64_t n)
         .bytes_hint = hint,
         .memory_most = a->reserved,
     };
-    link_ask_range(s->link, s->spec.list, first, a->start + n - 1, &reply, on_reply, s);
+    /* Whatever was trimmed off the head, the distance from the end stays what it is. */
+    int64_t origin = s->spec.from_end ? (int64_t)s->spec.items : 0;
+    link_ask_range(s->link, s->spec.list, (int64_t)first - origin, (int64_t)(a->start + n - 1) - origin, &reply,
+                   on_reply, s);
 }
 
 enum stream_next stream_next(struct stream *s, struct batch **batch, uint32_t *from, uint64_t *number)

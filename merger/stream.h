@@ -50,6 +50,8 @@ struct stream_spec {
     struct digest digest;
     bool is_plain;           /* a list no worker made */
     struct stream_mark from; /* where to begin: all zero, or where an earlier merge came to */
+    struct stream_mark base; /* what is before this place is not the merge's, but was consumed before it began */
+    bool from_end;           /* ranges count from the list's end: its head is being trimmed */
 };
 
 enum stream_state { STREAM_OPEN, STREAM_ENDED, STREAM_FAILED };

@@ -65,6 +65,11 @@ char *dataset_lease_key(const char *prefix, const char *job, const char *id)
     return mem_printf("%s{%s:%s}:lease", prefix, job, id);
 }
 
+char *dataset_consumer_key(const char *prefix, const char *job, const char *id)
+{
+    return mem_printf("%s{%s:%s}:consumer", prefix, job, id);
+}
+
 char *dataset_list_key(const char *prefix, const char *job, const char *id, uint64_t run, const char *nonce)
 {
     return mem_printf("%s{%s:%s}:%" PRIu64 ".%s", prefix, job, id, run, nonce);
@@ -234,6 +239,7 @@ static struct fault *read_numbers(struct manifest *m, const redisReply *reply)
         {"bytes", UINT64_MAX, &m->bytes},
         {"max_item", UINT64_MAX, &m->max_item},
         {"max_window", UINT64_MAX, &m->max_window},
+        {"consumed", UINT64_MAX, &m->consumed},
         {"lease", TIME_MAX, &lease},
         {"started", TIME_MAX, &started},
         {"finished", TIME_MAX, &finished},
@@ -244,6 +250,7 @@ static struct fault *read_numbers(struct manifest *m, const redisReply *reply)
     if (!f && m->state == DATASET_FAILED) f = read_number(reply, "exit", EXIT_TIMEOUT, &code);
     if (!f && m->state == DATASET_FAILED && code == 0 && field(reply, "exit").data)
         f = garbled("exit", field(reply, "exit"), "an exit code from 1 to 6");
+    m->has_consumed = field(reply, "consumed").data != NULL;
     m->lease_ms = (int64_t)lease;
     m->started = (int64_t)started;
     m->finished = (int64_t)finished;
@@ -258,6 +265,8 @@ static struct fault *read_words(struct manifest *m, const redisReply *reply)
     if (!f) f = read_word(reply, "order", &m->order);
     if (!f) f = read_edge(reply, "first", &m->first);
     if (!f) f = read_edge(reply, "last", &m->last);
+    if (!f) f = read_word(reply, "consumer", &m->consumer);
+    if (!f) f = read_word(reply, "consumed_at", &m->consumed_at);
     read_text(reply, "source", &m->source);
     if (m->state == DATASET_FAILED) {
         read_text(reply, "error", &m->error);
@@ -291,7 +300,7 @@ static struct fault *require(const redisReply *reply, const char *state, const c
 static struct fault *check_ready(const struct manifest *m, const redisReply *reply)
 {
     static const char *const needed[] = {"run", "list", "items", "bytes", "max_item", NULL};
-    struct fault *f = require(reply, "ready", needed);
+    struct fault *f = require(reply, dataset_state_name(m->state), needed);
     if (f) return f;
     if (m->items > 0 && *m->list == '\0') return garbled("list", (struct bytes){"", 0}, "the key of a list");
     uint64_t most;
@@ -302,10 +311,19 @@ static struct fault *check_ready(const struct manifest *m, const redisReply *rep
                      m->items, m->max_item, m->bytes);
 }
 
+/* The rest of it may be consumed too, so it must be as a ready one is. */
+static struct fault *check_consumed(const struct manifest *m, const redisReply *reply)
+{
+    struct fault *f = check_ready(m, reply);
+    if (f || m->consumed <= m->items) return f;
+    return garbled("consumed", field(reply, "consumed"), "at most the number of items");
+}
+
 static struct fault *check_complete(const struct manifest *m, const redisReply *reply)
 {
     static const char *const loading[] = {"run", "token", NULL};
     if (m->state == DATASET_READY) return check_ready(m, reply);
+    if (m->state == DATASET_CONSUMED && m->has_consumed) return check_consumed(m, reply);
     if (m->state == DATASET_LOADING) return require(reply, "loading", loading);
     return NULL;
 }
@@ -326,7 +344,8 @@ struct fault *manifest_read(struct manifest *m, const struct redisReply *reply)
 
 void manifest_fini(struct manifest *m)
 {
-    char *owned[] = {m->list, m->token, m->order, m->source, m->error, m->message, m->traceback, m->at};
+    char *owned[] = {m->list,    m->token,     m->order, m->source,   m->error,
+                     m->message, m->traceback, m->at,    m->consumer, m->consumed_at};
     for (size_t i = 0; i < sizeof owned / sizeof *owned; i++) free(owned[i]);
     free((char *)m->first.data);
     free((char *)m->last.data);

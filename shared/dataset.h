@@ -6,6 +6,7 @@
  *   nwm:{JOB:ID}                   hash    the manifest of the newest load
  *   nwm:{JOB:ID}:RUN.NONCE         list    the items, in order, one per element
  *   nwm:{JOB:ID}:lease             string  the token of whoever is loading
+ *   nwm:{JOB:ID}:consumer          string  the token of whoever is consuming
  *   nwm:JOB:events                 channel "ID STATE RUN ITEMS"
  *
  * "nwm:" is the prefix that --prefix replaces. Nothing here talks to Redis.
@@ -36,6 +37,7 @@ char *dataset_set_key(const char *prefix, const char *job);
 char *dataset_events_channel(const char *prefix, const char *job);
 char *dataset_manifest_key(const char *prefix, const char *job, const char *id);
 char *dataset_lease_key(const char *prefix, const char *job, const char *id);
+char *dataset_consumer_key(const char *prefix, const char *job, const char *id);
 char *dataset_list_key(const char *prefix, const char *job, const char *id, uint64_t run, const char *nonce);
 /* 12 random hex digits and a NUL, from the system's random source. */
 void dataset_nonce(char nonce[DATASET_NONCE_LEN + 1]);
@@ -65,6 +67,11 @@ struct manifest {
     struct bytes first, last; /* at most DATASET_EDGE_MAX bytes each; data NULL when absent */
     bool has_digest;
     struct digest digest;
+    /* State consumed, and not by another make: how many items are consumed; the last of them is still in the list unless it is the last of
+     * all. Whoever consumes or did (NULL: it was given back), and what that one needs to know of the items that are gone. */
+    bool has_consumed;
+    uint64_t consumed;
+    char *consumer, *consumed_at;
     int64_t started, finished; /* Unix seconds of Redis's clock, 0 when absent */
     /* state failed */
     char *error, *message, *traceback;

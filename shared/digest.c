@@ -21,6 +21,11 @@ void digest_add(struct digest *d, const struct digest *other)
     d->high += other->high + __builtin_add_overflow(d->low, other->low, &d->low);
 }
 
+void digest_subtract(struct digest *d, const struct digest *other)
+{
+    d->high -= other->high + __builtin_sub_overflow(d->low, other->low, &d->low);
+}
+
 bool digest_equal(const struct digest *a, const struct digest *b) { return a->high == b->high && a->low == b->low; }
 
 void digest_text(const struct digest *d, char text[DIGEST_TEXT])

@@ -19,6 +19,8 @@ enum { DIGEST_TEXT = 33 }; /* 32 hex digits and a NUL */
 
 void digest_add_item(struct digest *d, const char *item, size_t len);
 void digest_add(struct digest *d, const struct digest *other);
+/* Takes other's items out again. */
+void digest_subtract(struct digest *d, const struct digest *other);
 bool digest_equal(const struct digest *a, const struct digest *b);
 /* 32 lower-case hex digits, big-endian. */
 void digest_text(const struct digest *d, char text[DIGEST_TEXT]);

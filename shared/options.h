@@ -36,15 +36,15 @@ struct options {
     int64_t timeout_ms;  /* 30 s; bound on connecting and on a reply that does not come (both programs) */
     int64_t deadline_ms; /* of the whole run; 0: none */
     bool quiet, verbose;
+    int64_t lease_ms; /* 15 s; at least 1 s; the merger has one with --consume */
 
     /* worker */
     char *id;       /* NULL only with --check, or --drop --all */
     char *file;     /* NULL: standard input */
     char **command; /* --from-command: NULL-terminated argv, or NULL */
     bool example, sort, check, drop, drop_all, force;
-    int64_t ttl_ms;   /* 0: none */
-    int64_t keep_ms;  /* 3600 s */
-    int64_t lease_ms; /* 15 s; at least 1 s */
+    int64_t ttl_ms;  /* 0: none */
+    int64_t keep_ms; /* 3600 s */
 
     /* merger */
     char **ids; /* as named, in that order */
@@ -61,7 +61,7 @@ struct options {
     size_t list_count;
     char *output;     /* NULL: standard output */
     char *check_file; /* NULL: merge */
-    bool resume;
+    bool resume, consume;
     size_t checkpoint_bytes; /* 64 MiB: a checkpoint after so much output, */
     int64_t checkpoint_ms;   /* 5 s: and after so long */
     bool unique, tag, verify, status, jobs, progress;

@@ -66,6 +66,10 @@ static const enum option_id conflicts[][2] = {
     {OPT_STATUS, OPT_MAX_MISSING},
     {OPT_JOBS, OPT_PARTIAL},
     {OPT_JOBS, OPT_MAX_MISSING},
+    {OPT_CONSUME, OPT_CHECK_FILE},
+    {OPT_CONSUME, OPT_VERIFY},
+    {OPT_CONSUME, OPT_STATUS},
+    {OPT_CONSUME, OPT_JOBS},
 };
 
 static const enum option_id needs[][2] = {{OPT_ALL, OPT_DROP}, {OPT_FORCE, OPT_DROP}};
@@ -202,13 +206,21 @@ static struct fault *finish_resume(struct intake *in)
         return fault_new(FAULT_USAGE,
                          "--resume does not go with --list: nothing tells whether a plain list was changed "
                          "between two runs");
-    if (intake_is_asked(in, OPT_CHECKPOINT_EVERY) && !o->resume)
-        return fault_new(FAULT_USAGE, "--checkpoint-every needs --resume");
+    if (o->consume && o->list_count > 0)
+        return fault_new(FAULT_USAGE,
+                         "--consume does not go with --list: a plain list has no manifest that could say who "
+                         "consumes it, and how far");
+    if (intake_is_asked(in, OPT_CHECKPOINT_EVERY) && !o->resume && !o->consume)
+        return fault_new(FAULT_USAGE, "--checkpoint-every needs --resume or --consume");
+    if (o->program == PROGRAM_MERGER && intake_is_asked(in, OPT_LEASE) && !o->consume)
+        return fault_new(FAULT_USAGE, "--lease needs --consume");
+    o->resume |= o->consume && o->output;
+    if (o->consume) o->verify = false; /* of the config file */
     if (!o->output || o->list_count > 0 || o->verify || o->status || o->jobs || o->check_file) o->resume = false;
     /* A dataset that was left out and is back when the merge continues would have its items behind larger ones. */
-    if (o->resume && o->partial)
-        return fault_new(FAULT_USAGE,
-                         "--resume does not go with --partial or --max-missing: what continues must be whole");
+    if ((o->resume || o->consume) && o->partial)
+        return fault_new(FAULT_USAGE, "--%s does not go with --partial or --max-missing: what continues must be whole",
+                         o->consume ? "consume" : "resume");
     return NULL;
 }
 

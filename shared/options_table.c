@@ -52,9 +52,6 @@ const struct option_row option_rows[OPT_COUNT] = {
         "let Redis drop the dataset that long after it is ready (default 0: never)", take_time, TO(ttl_ms), 0, YEARS},
     [OPT_KEEP] = {"keep", 0, W, GROUP_LOADING, CONF, "TIME",
         "how much longer the previous load stays, for merges that read it (default 1h)", take_time, TO(keep_ms), 0, YEARS},
-    [OPT_LEASE] = {"lease", 0, W, GROUP_LOADING, CONF, "TIME",
-        "after how long a worker that is not heard of counts as lost (default 15s, at least 1s)",
-        take_time, TO(lease_ms), SECOND, YEARS},
 
     [OPT_DROP] = {"drop", 0, W, GROUP_DROPPING, HERE, NULL, "remove the dataset, say what was removed, and leave",
         take_flag, TO(drop), 0, 0},
@@ -68,8 +65,11 @@ const struct option_row option_rows[OPT_COUNT] = {
     [OPT_RESUME] = {"resume", 0, M, GROUP_OUTPUT, CONF, NULL,
         "with -o: after a crash, a fault or ^C the same command continues where the last checkpoint is",
         take_flag, TO(resume), 0, 0},
+    [OPT_CONSUME] = {"consume", 0, M, GROUP_OUTPUT, HERE, NULL,
+        "remove items from Redis once they are safe: on disk with -o (which then resumes), else written",
+        take_flag, TO(consume), 0, 0},
     [OPT_CHECKPOINT_EVERY] = {"checkpoint-every", 0, M, GROUP_OUTPUT, CONF, "SIZE|TIME",
-        "with --resume: how much output (64M) or time (5s) from one checkpoint to the next (default: both)",
+        "with --resume and --consume: how much output (64M) or time (5s) from one checkpoint to the next (default: both)",
         take_checkpoint, 0, 1, UINT64_C(86400) * SECOND},
     [OPT_UNIQUE] = {"unique", 'u', M, GROUP_OUTPUT, CONF, NULL, "the first of equal keys only",
         take_flag, TO(unique), 0, 0},
@@ -150,6 +150,9 @@ const struct option_row option_rows[OPT_COUNT] = {
         take_time, TO(timeout_ms), 1, YEARS},
     [OPT_DEADLINE] = {"deadline", 0, B, GROUP_REDIS, CONF, "TIME",
         "how long the whole run may take (default: no bound)", take_time, TO(deadline_ms), 1, YEARS},
+    [OPT_LEASE] = {"lease", 0, B, GROUP_REDIS, CONF, "TIME",
+        "after how long a worker, or a merger that consumes, counts as lost when it is not heard of (default 15s, "
+        "at least 1s)", take_time, TO(lease_ms), SECOND, YEARS},
 
     [OPT_CONFIG] = {"config", 0, B, GROUP_OTHER, HERE, "FILE",
         "read options from FILE instead of $NWM_CONFIG, ~/.config/nwmerge.conf or /etc/nwmerge.conf",

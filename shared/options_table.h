@@ -34,6 +34,7 @@ enum option_id {
     OPT_FORCE,
     OPT_OUTPUT,
     OPT_RESUME,
+    OPT_CONSUME,
     OPT_CHECKPOINT_EVERY,
     OPT_UNIQUE,
     OPT_LIMIT,

@@ -36,7 +36,7 @@ static const char begin_text[] =
     "if old[4] == ARGV[1] then return {'begun', old[1], old[3]} end\n"
     "if old[5] and old[5] ~= ARGV[9] then return {'contract', old[5]} end\n"
     "if owned(old[3]) then\n"
-    "  if old[2] == 'ready' and tonumber(ARGV[8]) > 0 then\n"
+    "  if (old[2] == 'ready' or old[2] == 'consumed') and tonumber(ARGV[8]) > 0 then\n"
     "    local left = redis.call('PTTL', old[3])\n"
     "    if left < 0 or left > tonumber(ARGV[8]) then redis.call('PEXPIRE', old[3], ARGV[8]) end\n"
     "  else\n"

@@ -3,7 +3,7 @@
  *
  *     LD_PRELOAD=…/shim_calls.so NWM_SHIM='CALL N ACTION' nwm-merger …
  *
- * CALL is write, fsync, rename, unlink or ftruncate; N counts them from 1 (write: only to regular files). ACTION:
+ * CALL is write, send, fsync, rename, unlink or ftruncate; N counts them from 1 (write: only to regular files). ACTION:
  *
  *     kill    SIGKILL before the call is made
  *     after   SIGKILL right after it
@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -66,6 +67,17 @@ ssize_t write(int fd, const void *data, size_t len)
     bool die = false;
     if (fstat(fd, &st) == 0 && S_ISREG(st.st_mode) && before("write", &die)) return -1;
     ssize_t n = real(fd, data, len);
+    if (die) raise(SIGKILL);
+    return n;
+}
+
+ssize_t send(int fd, const void *data, size_t len, int flags)
+{
+    typedef ssize_t send_fn(int, const void *, size_t, int);
+    REAL(send_fn *, "send");
+    bool die;
+    if (before("send", &die)) return -1;
+    ssize_t n = real(fd, data, len, flags);
     if (die) raise(SIGKILL);
     return n;
 }

@@ -50,6 +50,9 @@ Test(rights, are_enough)
                     "'nwm:{%s:1}' list)",
                     merger, s.socket, test_job()),
                 0);
+    const char *consumer = as("nwm-consumer", &s);
+    expect_exit(run("nwm-merger %s --consume --limit 2 1 2", consumer), 0);
+    expect_exit(run("nwm-merger %s --consume -o out 1 2", consumer), 0);
     expect_exit(run("nwm-worker %s -i 1 --drop", worker), 0);
     expect_exit(run("nwm-worker %s --drop --all", worker), 0);
     expect_nothing_denied(&s);

@@ -176,19 +176,22 @@ struct fault *link_take_fault(struct link *l)
     return NULL;
 }
 
-void link_ask_range(struct link *l, const char *key, uint64_t first, uint64_t last, const struct expectation *reply,
+void link_ask_range(struct link *l, const char *key, int64_t first, int64_t last, const struct expectation *reply,
                     link_reply_fn *fn, void *owner)
 {
     cr_assert_eq(l->state, LINK_UP);
+    struct fake_list *list = fake_list(l, key);
+    if (first < 0) first += (int64_t)list->n;
+    if (last < 0) last += (int64_t)list->n;
     cr_assert_leq(first, last);
-    cr_assert_eq(reply->want, last - first + 1);
+    cr_assert_eq(reply->want, (uint64_t)(last - first + 1));
     cr_assert_lt(l->count, FAKE_REQUESTS);
     l->requests[(l->head + l->count++) % FAKE_REQUESTS] =
-        (struct fake_request){fake_list(l, key), first, last, *reply, fn, owner};
+        (struct fake_request){list, (uint64_t)first, (uint64_t)last, *reply, fn, owner};
     l->weight += reply->memory_most;
     l->asked++;
     if (l->weight > l->most_weight) l->most_weight = l->weight;
-    if (last - first + 1 > l->largest_request) l->largest_request = (size_t)(last - first + 1);
+    if ((size_t)(last - first + 1) > l->largest_request) l->largest_request = (size_t)(last - first + 1);
 }
 
 void link_break(struct link *l, struct fault *fault)

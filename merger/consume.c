@@ -1,0 +1,440 @@
+#include "merger/consume.h"
+
+#include <inttypes.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "shared/backoff.h"
+#include "shared/conn.h"
+#include "shared/dataset.h"
+#include "shared/log.h"
+#include "shared/mem.h"
+#include "shared/script_consume.h"
+#include "shared/script_run.h"
+#include "shared/stop.h"
+
+enum {
+    PIPELINE = 256,    /* so many scripts are sent before the first answer is taken */
+    FAREWELL_MS = 500, /* a merge that ends is not held up by a server that does not answer */
+};
+
+enum step { CLAIM, TRIM, RENEW, RELEASE };
+
+struct part {
+    struct consumer consumer; /* its strings: */
+    char *manifest, *lease, *channel;
+    char nonce[DATASET_NONCE_LEN + 1];
+    size_t server;
+    uint64_t items;
+    bool claimed; /* or perhaps: a claim was sent */
+    char *list;
+    struct stream_mark base, at; /* struct stream_spec */
+    struct stream_mark target;   /* to be removed up to here, */
+    uint64_t trimmed;            /* removed up to here */
+};
+
+struct server {
+    struct conn *conn; /* NULL while there is none */
+    struct backoff backoff;
+};
+
+struct consume {
+    const struct options *options;
+    struct roster *roster;
+    struct resume *resume;
+    char *who;
+    struct part *parts;
+    size_t count;
+    struct server *servers;
+    bool in_order;    /* what RELEASE says */
+    int64_t renew_at; /* clock_ms() */
+
+    /* To a pipe: what is removed once the output has come to `due_bytes`. */
+    bool is_due;
+    uint64_t due_bytes, done_bytes;
+    int64_t done_ms;
+};
+
+/* ---- the place in a dataset, as the manifest keeps it ------------------------------------------------------------ */
+
+static char *place_text(const struct stream_mark *at)
+{
+    char digest[DIGEST_TEXT], tail[DIGEST_TEXT];
+    digest_text(&at->digest, digest);
+    digest_text(&at->tail, tail);
+    return mem_printf("%" PRIu64 " %s %zu %s", at->bytes, digest, at->tail_len, tail);
+}
+
+/* Reads what place_text() writes, and nothing else. */
+static bool read_place(const char *text, struct stream_mark *at)
+{
+    char digest[DIGEST_TEXT], tail[DIGEST_TEXT];
+    uint64_t tail_len;
+    if (sscanf(text, "%" SCNu64 " %32s %" SCNu64 " %32s", &at->bytes, digest, &tail_len, tail) != 4) return false;
+    at->tail_len = tail_len;
+    if (!digest_parse(digest, &at->digest) || !digest_parse(tail, &at->tail)) return false;
+    char *again = place_text(at);
+    bool same = strcmp(again, text) == 0;
+    free(again);
+    return same;
+}
+
+/* ---- asking ------------------------------------------------------------------------------------------------------ */
+
+/* Before anything of a dataset is in the output, the items that are gone must have been consumed in order by others; then,
+ * by this merge. */
+static void send_claim(struct consume *c, struct conn *conn, struct part *p)
+{
+    bool begun = p->at.items > p->base.items;
+    uint64_t most = !c->resume ? UINT64_MAX : begun ? p->at.items : 0;
+    p->claimed = true;
+    script_claim_send(conn, &p->consumer, most, begun);
+}
+
+static void send_step(struct consume *c, struct conn *conn, struct part *p, enum step step)
+{
+    if (step == CLAIM) send_claim(c, conn, p);
+    if (step == RENEW) script_renew_send(conn, &p->consumer);
+    if (step == RELEASE) script_release_send(conn, &p->consumer, c->in_order);
+    if (step != TRIM) return;
+    char *at = place_text(&p->target);
+    script_trim_send(conn, &p->consumer, p->target.items, at);
+    free(at);
+}
+
+/* The last item that is consumed is still in the list, but for the last of all. */
+static void set_trimmed(struct consume *c, struct part *p, uint64_t trimmed)
+{
+    p->trimmed = trimmed;
+    uint64_t removed = trimmed == p->items || trimmed == 0 ? trimmed : trimmed - 1;
+    roster_set_list(c->roster, (size_t)(p - c->parts), p->list, removed);
+}
+
+static struct fault *nothing_left(const struct part *p)
+{
+    return fault_about(fault_new(FAULT_CONSUMED, "it was consumed to its end; load it again"), "%s", p->consumer.name);
+}
+
+/* Where the dataset begins, now. What the checkpoint says holds, as soon as it says anything. */
+static struct fault *take_place(struct consume *c, struct part *p, const struct claimed *claimed)
+{
+    struct stream_mark gone = {.items = claimed->consumed};
+    bool known = gone.items == 0 || (claimed->at && read_place(claimed->at, &gone));
+    bool begun = c->resume && p->at.items > p->base.items;
+    set_trimmed(c, p, gone.items);
+    if (begun && gone.items <= p->at.items) return NULL;
+    if (begun || !known || gone.items > p->items)
+        return fault_about(fault_new(FAULT_CHANGED,
+                                     "its manifest says of %" PRIu64
+                                     " items that they are consumed, which does not fit to what is known",
+                                     gone.items),
+                           "%s", p->consumer.name);
+    if (gone.items == p->items && p->items > 0) return nothing_left(p);
+    p->base = p->at = gone;
+    if (gone.items > 0)
+        log_note("%s: begins behind item %" PRIu64 ", which was consumed before", p->consumer.name, gone.items);
+    return NULL;
+}
+
+static struct fault *take_claim(struct consume *c, struct conn *conn, struct part *p)
+{
+    struct claimed claimed;
+    struct fault *fault = script_claim_take(conn, &p->consumer, &claimed);
+    if (fault) return fault;
+    free(p->list);
+    p->list = claimed.list;
+    fault = take_place(c, p, &claimed);
+    free(claimed.at);
+    return fault;
+}
+
+static struct fault *take_step(struct consume *c, struct conn *conn, struct part *p, enum step step)
+{
+    if (step == CLAIM) return take_claim(c, conn, p);
+    if (step == RENEW) return script_renew_take(conn, &p->consumer);
+    if (step == RELEASE) return script_release_take(conn, &p->consumer);
+    struct fault *fault = script_trim_take(conn, &p->consumer);
+    if (!fault) set_trimmed(c, p, p->target.items);
+    return fault;
+}
+
+static bool concerns(const struct part *p, enum step step)
+{
+    switch (step) {
+    case CLAIM: return true;
+    case TRIM: return p->target.items > p->trimmed;
+    case RENEW: return p->trimmed < p->items;
+    case RELEASE: return p->claimed;
+    }
+    return false;
+}
+
+/* No more answers come on this connection, or none that belong to what was asked. */
+static bool is_lost(const struct fault *fault)
+{
+    static const enum fault_kind kinds[] = {FAULT_UNREACHABLE, FAULT_TIMEOUT, FAULT_INTERRUPTED, FAULT_PROTOCOL};
+    if (fault && fault_may_pass(fault)) return true;
+    for (size_t i = 0; fault && i < sizeof kinds / sizeof *kinds; i++)
+        if (fault_is(fault, kinds[i])) return true;
+    return false;
+}
+
+/* A lost connection says more than a refusal before it: it may be asked again. */
+static struct fault *first_of(struct fault *first, struct fault *next)
+{
+    if (!first || is_lost(next)) {
+        fault_free(first);
+        return next;
+    }
+    fault_free(next);
+    return first;
+}
+
+/* Takes every answer, even after a refusal: no claim may be on its way still when they are given back. */
+static struct fault *ask_parts(struct consume *c, size_t server, enum step step, size_t begin, size_t end)
+{
+    struct conn *conn = c->servers[server].conn;
+    bool asked[PIPELINE] = {0};
+    struct fault *fault = NULL;
+    for (size_t i = begin; i < end; i++) {
+        struct part *p = &c->parts[i];
+        asked[i - begin] = p->server == server && concerns(p, step);
+        if (asked[i - begin]) send_step(c, conn, p, step);
+    }
+    for (size_t i = begin; i < end && !is_lost(fault); i++)
+        if (asked[i - begin]) fault = first_of(fault, take_step(c, conn, &c->parts[i], step));
+    return fault;
+}
+
+static void forget_conn(struct server *s)
+{
+    if (s->conn) conn_close(s->conn);
+    s->conn = NULL;
+}
+
+/* After a signal only farewells are said, and not for long. */
+static struct fault *ask_server(struct consume *c, size_t server, enum step step)
+{
+    struct server *s = &c->servers[server];
+    char *name = mem_printf("nwm-merger:%s", c->options->job);
+    struct fault *fault =
+        s->conn ? NULL : conn_open(c->options->endpoints[server], name, c->options->timeout_ms, &s->conn);
+    free(name);
+    if (fault) s->conn = NULL;
+    if (s->conn && stop_signal()) conn_set_timeout(s->conn, FAREWELL_MS, false);
+    for (size_t begin = 0; begin < c->count && !fault; begin += PIPELINE)
+        fault = ask_parts(c, server, step, begin, begin + PIPELINE < c->count ? begin + PIPELINE : c->count);
+    if (is_lost(fault)) forget_conn(s);
+    return fault;
+}
+
+static bool concerns_server(const struct consume *c, size_t server, enum step step)
+{
+    for (size_t i = 0; i < c->count; i++)
+        if (c->parts[i].server == server && concerns(&c->parts[i], step)) return true;
+    return false;
+}
+
+/* Every step may be repeated, so a lost connection is no more than that. */
+static struct fault *ask_patiently(struct consume *c, size_t server, enum step step)
+{
+    struct backoff *backoff = &c->servers[server].backoff;
+    for (;;) {
+        struct fault *fault = ask_server(c, server, step);
+        if (!fault) backoff_progress(backoff);
+        int64_t wait;
+        if (!fault || !fault_may_pass(fault) || stop_signal() || !backoff_next(backoff, clock_ms(), &wait))
+            return fault;
+        log_detail("%s; trying again in %" PRId64 " ms", fault_message(fault), wait);
+        fault_free(fault);
+        struct pollfd stop = {.fd = stop_fd(), .events = POLLIN};
+        poll(&stop, 1, (int)wait);
+    }
+}
+
+static struct fault *ask(struct consume *c, enum step step)
+{
+    struct fault *fault = NULL;
+    for (size_t i = 0; i < roster_servers(c->roster) && !fault; i++)
+        if (concerns_server(c, i, step)) fault = ask_patiently(c, i, step);
+    if (!fault && step != RELEASE) c->renew_at = clock_ms() + c->options->lease_ms / 3;
+    return fault;
+}
+
+/* ---- beginning --------------------------------------------------------------------------------------------------- */
+
+static void make_part(struct consume *c, struct part *p, const struct member *m)
+{
+    const char *prefix = c->options->prefix, *job = c->options->job;
+    p->manifest = dataset_manifest_key(prefix, job, m->id);
+    p->lease = dataset_consumer_key(prefix, job, m->id);
+    p->channel = dataset_events_channel(prefix, job);
+    dataset_nonce(p->nonce);
+    p->server = m->server;
+    p->items = m->manifest.items;
+    p->consumer = (struct consumer){
+        .name = m->name,
+        .manifest = p->manifest,
+        .lease = p->lease,
+        .channel = p->channel,
+        .id = m->id,
+        .token = m->manifest.token ? m->manifest.token : "",
+        .who = c->who,
+        .nonce = p->nonce,
+        .lease_ms = c->options->lease_ms,
+    };
+}
+
+static char *new_token(void)
+{
+    char nonce[DATASET_NONCE_LEN + 1];
+    dataset_nonce(nonce);
+    return script_own_token(nonce);
+}
+
+/* With -o the claim stands in the checkpoint before it is made: whoever finds the checkpoint can take it up. */
+static struct fault *begin_resume(struct consume *c)
+{
+    const char *who = resume_consumer(c->resume);
+    c->who = who ? mem_strdup(who) : new_token();
+    return resume_set_consumer(c->resume, c->who);
+}
+
+static void make_parts(struct consume *c)
+{
+    c->count = roster_size(c->roster);
+    c->parts = mem_zalloc((c->count + 1) * sizeof *c->parts);
+    for (size_t i = 0; i < c->count; i++) {
+        struct part *p = &c->parts[i];
+        make_part(c, p, roster_member(c->roster, i));
+        if (!c->resume) continue;
+        p->at = resume_mark(c->resume, i);
+        p->base = resume_base(c->resume, i);
+    }
+}
+
+static struct consume *new_consume(const struct options *o, struct roster *r, struct resume *resume)
+{
+    struct consume *c = mem_zalloc(sizeof *c);
+    c->options = o;
+    c->roster = r;
+    c->resume = resume;
+    c->done_ms = clock_ms();
+    c->servers = mem_zalloc(roster_servers(r) * sizeof *c->servers);
+    for (size_t i = 0; i < roster_servers(r); i++)
+        c->servers[i].backoff = backoff_start(o->timeout_ms, clock_us() * (uint64_t)getpid() + i);
+    return c;
+}
+
+struct fault *consume_new(const struct options *o, struct roster *r, struct resume *resume, struct consume **out)
+{
+    struct consume *c = *out = new_consume(o, r, resume);
+    struct fault *fault = NULL;
+    if (resume) {
+        fault = begin_resume(c);
+    } else {
+        c->who = new_token();
+    }
+    make_parts(c);
+    if (!fault) fault = ask(c, CLAIM);
+    for (size_t i = 0; i < c->count && resume && !fault; i++)
+        resume_set_place(resume, i, &c->parts[i].base, &c->parts[i].at);
+    return fault;
+}
+
+void consume_free(struct consume *c)
+{
+    if (!c) return;
+    for (size_t i = 0; i < c->count; i++) {
+        free(c->parts[i].manifest);
+        free(c->parts[i].lease);
+        free(c->parts[i].channel);
+        free(c->parts[i].list);
+    }
+    for (size_t i = 0; i < roster_servers(c->roster); i++) forget_conn(&c->servers[i]);
+    free(c->servers);
+    free(c->parts);
+    free(c->who);
+    free(c);
+}
+
+void consume_spec(const struct consume *c, size_t stream, struct stream_spec *spec)
+{
+    const struct part *p = &c->parts[stream];
+    spec->list = p->list;
+    spec->base = p->base;
+    spec->from = p->at;
+    spec->from_end = true;
+}
+
+/* ---- removing ---------------------------------------------------------------------------------------------------- */
+
+static void aim(struct consume *c, const struct merge *m)
+{
+    for (size_t i = 0; i < c->count; i++) c->parts[i].target = merge_mark(m, i);
+}
+
+struct fault *consume_saved(struct consume *c, const struct merge *m)
+{
+    aim(c, m);
+    return fault_frame(ask(c, TRIM), "remove what is safe");
+}
+
+/* To a pipe: what has been appended now is removed when all of it has been written. */
+static struct fault *remove_written(struct consume *c, const struct merge *m, uint64_t appended, uint64_t written)
+{
+    int64_t now = clock_ms();
+    bool much = appended - c->done_bytes >= c->options->checkpoint_bytes;
+    bool long_ago = appended > c->done_bytes && now - c->done_ms >= c->options->checkpoint_ms;
+    if (!c->is_due && (much || long_ago)) {
+        c->is_due = true;
+        c->due_bytes = appended;
+        aim(c, m);
+    }
+    if (!c->is_due || written < c->due_bytes) return NULL;
+    c->is_due = false;
+    c->done_bytes = c->due_bytes;
+    c->done_ms = now;
+    return fault_frame(ask(c, TRIM), "remove what was written");
+}
+
+int64_t consume_wake_ms(const struct consume *c)
+{
+    int64_t ms = c->renew_at - clock_ms();
+    return ms > 1 ? ms : 1;
+}
+
+struct fault *consume_turn(struct consume *c, const struct merge *m, uint64_t appended, uint64_t written)
+{
+    struct fault *fault = c->resume ? NULL : remove_written(c, m, appended, written);
+    if (fault || clock_ms() < c->renew_at) return fault;
+    return fault_frame(ask(c, RENEW), "renew the lease");
+}
+
+/* ---- the end ----------------------------------------------------------------------------------------------------- */
+
+bool consume_release(struct consume *c, bool in_order)
+{
+    bool released = true;
+    c->in_order = in_order;
+    for (size_t i = 0; i < roster_servers(c->roster); i++) {
+        if (!concerns_server(c, i, RELEASE)) continue;
+        struct fault *fault = ask_server(c, i, RELEASE);
+        released &= !fault;
+        fault_free(fault);
+    }
+    return released;
+}
+
+void consume_settle(const struct options *o, struct roster *r, const char *who)
+{
+    struct consume *c = new_consume(o, r, NULL);
+    c->who = mem_strdup(who);
+    make_parts(c);
+    for (size_t i = 0; i < c->count; i++) c->parts[i].claimed = roster_member(r, i)->found;
+    consume_release(c, true);
+    consume_free(c);
+}

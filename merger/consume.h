@@ -1,0 +1,51 @@
+/*
+ * consume.h - --consume: items go from Redis once they are safe, so that its memory falls while the merge runs.
+ *
+ * Every dataset is claimed before anything is read: one consumer at a time, by a lease that is renewed while the merge runs, also
+ * while its output is blocked. Items are removed in batches (--checkpoint-every), by scripts that may be repeated (script_consume.h):
+ *
+ *     with -o    after the checkpoint that covers them is on the disk: each item is in Redis or in FILE.nwm-part, or in both, and
+ *                the same command takes it up exactly once, whatever was killed when. The claim is that of the checkpoint, whose
+ *                lock only one process has, so a lease that still runs does not stand in its way.
+ *     to a pipe  after they were written. What was written and not yet removed comes again after a crash.
+ *
+ * The end, with -o: everything synced, checkpoint, all removed, checkpoint complete, rename, checkpoint removed.
+ */
+#ifndef NWM_CONSUME_H
+#define NWM_CONSUME_H
+
+#include <stdbool.h>
+#include <stdint.h>
+
+#include "merger/merge.h"
+#include "merger/resume.h"
+#include "merger/roster.h"
+#include "shared/fault.h"
+#include "shared/options.h"
+
+struct consume;
+
+/* Claims every member of the roster. resume: with -o, begun; else NULL. Busy, Consumed (by another, or beyond the checkpoint), Vanished,
+ * Changed. consume_free() in every case; everything given must outlive it. */
+struct fault *consume_new(const struct options *o, struct roster *r, struct resume *resume, struct consume **out)
+    MUST_CHECK;
+/* NULL is fine. */
+void consume_free(struct consume *c);
+
+/* What the stream of that member needs to know: the list's new name, and where to begin. The strings stay the consume's. */
+void consume_spec(const struct consume *c, size_t stream, struct stream_spec *spec);
+
+/* Once a turn. Renews leases when it is time. To a pipe also removes what was written; appended, written: bytes of the output. */
+struct fault *consume_turn(struct consume *c, const struct merge *m, uint64_t appended, uint64_t written) MUST_CHECK;
+/* When the loop must not wait any longer, in ms from now. */
+int64_t consume_wake_ms(const struct consume *c);
+/* What the merge has written is safe: removes it. LeaseLost, Changed, Vanished. */
+struct fault *consume_saved(struct consume *c, const struct merge *m) MUST_CHECK;
+
+/* Gives the leases up, whatever happened; in_order: the merge is complete, and what is left (--limit) is free to be consumed. False when that
+ * was not answered. */
+bool consume_release(struct consume *c, bool in_order);
+/* The same for a merge that an earlier process completed. */
+void consume_settle(const struct options *o, struct roster *r, const char *who);
+
+#endif

@@ -150,20 +150,18 @@ static struct fault *reclaim(struct work *w)
     return f;
 }
 
-/* Has the load moved since the last time? Else the time that began then goes on. What was only read counts when everything
- * before it had been acknowledged: a connection may rest between two items for longer than the server likes. */
+static uint64_t larger(uint64_t a, uint64_t b) { return a > b ? a : b; }
+
+/* Has the load got further than ever before? Else the time that began earlier goes on: that a server answers, or that
+ * items it lost are loaded again, moves nothing. What a reclaim found to be in the list counts at the next failure. What
+ * was only read counts when everything before it had been acknowledged: a connection may rest between two items for
+ * longer than the server likes. */
 static void note_progress(struct work *w)
 {
-    bool acknowledged = loader_acknowledged(w->loader) > w->acknowledged;
-    bool read = w->was_idle && checker_so_far(w->checker)->items > w->items;
-    if (acknowledged || read) line_progress(w->line);
-}
-
-static void remember(struct work *w)
-{
-    w->was_idle = loader_is_idle(w->loader);
-    w->acknowledged = loader_acknowledged(w->loader);
-    w->items = checker_so_far(w->checker)->items;
+    uint64_t acknowledged = loader_acknowledged(w->loader), read = checker_so_far(w->checker)->items;
+    if (acknowledged > w->acknowledged || (w->was_idle && read > w->items)) line_progress(w->line);
+    w->acknowledged = larger(w->acknowledged, acknowledged);
+    w->items = larger(w->items, read);
 }
 
 /* The lease's thread can learn of a new, empty server before this one does: then its LeaseLost is only the lost
@@ -189,6 +187,6 @@ struct fault *hold_regain(struct work *w, struct fault *why)
     log_note("%s: connected again after %.1f s, going on after item %" PRIu64, w->subject, line_outage_s(w->line),
              loader_acknowledged(w->loader));
     line_allow(w->line);
-    remember(w);
+    w->was_idle = loader_is_idle(w->loader);
     return NULL;
 }

@@ -19,9 +19,10 @@ struct fault *hold_begin(struct work *w) MUST_CHECK;
 struct fault *hold_lease(struct work *w) MUST_CHECK;
 /* Ends it. */
 void hold_end_lease(struct work *w);
-/* After the fault `why` of anything in a load, which it takes: NULL when the load can go on, reading from the source (which
- * may have been rewound, with a new checker) and adding to the loader, unless w->sealed says that it is done. Else the
- * fault that ends it. */
+/* After the fault `why` of anything in a load, which it takes: NULL when the load can go on, reading from the source
+ * (which may have been rewound, with a new checker) and adding to the loader, unless w->sealed says that it is done. Else
+ * the fault that ends it: after --timeout without progress at the latest, which is an item acknowledged that never was
+ * before. */
 struct fault *hold_regain(struct work *w, struct fault *why) MUST_CHECK;
 /* While items are read again: are they what they were? Between any two of them, and at the end. Changed. */
 struct fault *hold_compare(struct work *w, bool end) MUST_CHECK;

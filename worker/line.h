@@ -17,8 +17,8 @@
 
 struct line;
 
-/* Connects. The endpoint must outlive the line; client_name is copied. The login is the caller's to do, with line_greet().
- * What conn_connect() says. */
+/* Connects. The endpoint must outlive the line; client_name is copied. The login is the caller's to do, with
+ * line_greet(). What conn_connect() says. */
 struct fault *line_open(struct endpoint *e, const char *client_name, int64_t timeout_ms, struct line **out) MUST_CHECK;
 /* NULL is fine. */
 void line_close(struct line *l);
@@ -41,8 +41,8 @@ double line_outage_s(const struct line *l);
 bool line_may_return(const struct line *l, const struct fault *f);
 /* Is the connection broken, as far as can be seen without waiting? Replies that have come are thrown away. */
 bool line_is_dead(struct line *l);
-/* After a fault that may pass, which it takes: closes the connection and opens another. NULL when there is one, ready for
- * use, whose waits end when the time is over. Else why not: what went wrong last, and for how long it was tried. */
+/* After a fault that may pass, which it takes: closes the connection and opens another. NULL when there is one, ready
+ * for use, whose waits end when the time is over. Else why not: what went wrong last, and for how long it was tried. */
 struct fault *line_again(struct line *l, struct fault *why) MUST_CHECK;
 
 #endif

@@ -33,9 +33,9 @@ struct work {
     struct checker *before; /* while items are read again: what they were; else NULL */
     bool beginning;         /* a begin was sent and not answered */
     bool sealed;            /* ready was applied, though its answer was lost */
-    bool was_idle;          /* as the last one was made good for, nothing was left to be sent again, */
-    uint64_t acknowledged;  /* so many items were acknowledged, */
-    uint64_t items;         /* and so many read */
+    bool was_idle;          /* as the last one was made good for, nothing was left to be sent again */
+    uint64_t acknowledged;  /* the most that ever were, as one broke: acknowledged, */
+    uint64_t items;         /* and read */
 };
 
 #endif

@@ -324,6 +324,27 @@ Test(away, no_progress)
     cr_assert_str_eq(manifest("0", "state"), "failed");
 }
 
+/* The server loses all of it again and again, before it has got as far as it once was. */
+Test(away, nothing_ever_stays)
+{
+    struct server s;
+    server_start(&s, "%s", "");
+    expect_exit(run("seq -f %%0999.0f 1 40000 >in"), 0);
+    struct proc *proxy = proxy_start(s.socket, "--delay 5 --chunk 20000");
+    struct proc *worker = spawn("nwm-worker -n -i 0 --timeout 2s -U unix://%s/proxy in", test_dir());
+    long enough = 10000;
+    for (int64_t end = now_ms() + SOON; now_ms() < end && is_alive(worker); enough = 2000) {
+        while (now_ms() < end && is_alive(worker) && atol(ask(&s, "LLEN %s", field(&s, "0", "list"))) <= enough) nap(1);
+        server_kill9(&s);
+        server_restart(&s);
+    }
+    cr_assert(!is_alive(worker), "%s", proc_err(worker));
+    struct run r = wait_exit(worker, SOON);
+    cr_assert_eq(r.exit, 4, "%s", run_describe(&r, "a fault"));
+    expect_err_has(r, "(--timeout)");
+    proxy_end(proxy);
+}
+
 /* A failover: the server is a replica for a while. The lines go into the FIFO, which has room for them. */
 Test(away, readonly)
 {

@@ -108,16 +108,15 @@ static void forgive(struct lifeline *l, int64_t ms)
     if (l->backoff.since > now) l->backoff.since = now;
 }
 
-/* An answer on the link that is lost now was progress, and so was nothing having been asked of it. The time in which it had
- * nothing to do does not count as time without progress. */
+/* Items that came over the link that is lost now were progress. Else the time without any goes on, but for that in which
+ * nothing was asked of it. */
 static void judge_lost_link(struct lifeline *l)
 {
     int64_t since = link_waiting_since(l->link);
-    if (link_answered(l->link) > 0 || since == 0) {
+    if (link_answered(l->link) > 0)
         backoff_progress(&l->backoff);
-    } else {
-        forgive(l, since - l->adopted_at);
-    }
+    else
+        forgive(l, (since ? since : clock_ms()) - l->adopted_at);
 }
 
 static struct fault *begin_outage(struct lifeline *l)

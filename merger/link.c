@@ -42,7 +42,7 @@ struct link {
     size_t head, count, capacity;
     size_t weight;     /* of all requests in the ring */
     bool unsent;       /* something was queued since link_flush() */
-    uint64_t answered; /* ranges */
+    uint64_t answered; /* ranges, with items */
     int64_t
         waiting_since; /* clock_ms() of the first request of those that are out, or of the last answer; 0: none is out */
     bool held;         /* the output is the slow side: silence means nothing */
@@ -160,7 +160,7 @@ static void take_reply(struct link *l, void *reply)
         take_greeting(l, reply);
     } else {
         struct request r = pop_request(l);
-        l->answered++;
+        if (decoded_is_batch(reply)) l->answered++;
         l->waiting_since = l->count > 0 ? clock_ms() : 0;
         r.fn(r.owner, reply);
     }

@@ -49,7 +49,7 @@ void link_ask_range(struct link *l, const char *key, int64_t first, int64_t last
 void link_break(struct link *l, struct fault *fault);
 /* While held, silence is not held against the server: whoever reads the output is the slow side. */
 void link_hold(struct link *l, bool held);
-/* Ranges that were answered since it was made. */
+/* Ranges that were answered since it was made, with items: a refusal moves nothing. */
 uint64_t link_answered(const struct link *l);
 /* clock_ms() when the oldest request that is out was the first one waited for, or the last answer came; 0 when nothing is out.
  * On a link that is down: as it was then. */

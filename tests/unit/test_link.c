@@ -279,6 +279,7 @@ Test(link, error_replies_are_replies)
     cr_assert_eq(reply->type, REDIS_REPLY_ERROR);
     decoded_free(reply);
     expect_items(&answers[1], "");
+    cr_assert_eq(link_answered(link_), 1, "a refusal brings nothing");
 }
 
 static void ask_again(void *owner, void *reply)

@@ -100,8 +100,7 @@ Test(cut, of_every_connection)
 /* Nor long enough for what a merge asks for at its best: after each the streams begin small again. */
 Test(cut, of_every_connection_within_a_batch)
 {
-    for (int i = 0; i < 3; i++)
-        expect_exit(run("seq -f %%012.0f %d 3 4500 | nwm-worker -q -n -i %d", i + 1, i), 0);
+    for (int i = 0; i < 3; i++) expect_exit(run("seq -f %%012.0f %d 3 2700 | nwm-worker -q -n -i %d", i + 1, i), 0);
     expect_exit(run("nwm-merger >right"), 0);
     expect_right_through("--cut-down 5000", "--timeout 3s");
 }

@@ -46,6 +46,7 @@ class Chaos:
             self.files.append(path)
         with open(self.work / "sorted", "wb") as out:
             subprocess.run(["sort", "-m", "-s", "-n", *self.files], stdout=out, check=True, env=machine.environment())
+        self.began = time.monotonic()
         self.tell(f"{DATASETS} files of {ITEMS} items; sort(1) merged them for comparison")
 
     # ---- programs
@@ -61,11 +62,8 @@ class Chaos:
         return self.start(["nwm-worker", "-n", "-i", i, "--lease", "1s", self.files[i]], f"worker {i}")
 
     def merger(self):
-        return self.start(["nwm-merger", "-o", self.work / "merged", "--resume", "--checkpoint-every", "16K", "-w", DATASETS, "--batch",
-                           "100", "--wait", "20s"], "merger")
-
-    def kill(self, victim):
-        self.counts[victim] += 1
+        return self.start(["nwm-merger", "-o", self.work / "merged", "--resume", "--checkpoint-every", "64K", "-w", DATASETS, "--batch",
+                           "20", "--wait", "20s"], "merger")
 
     def kill_redis(self):
         self.counts["Redis"] += 1
@@ -91,28 +89,38 @@ class Chaos:
 
     # ---- the two halves
 
-    def trouble(self, until, running, who):
-        """Kills one thing or the other until everything in `running` is done; the same commands again."""
-        next_blow = time.monotonic() + 0.02
+    def trouble(self, seconds, running, who):
+        """Kills one thing or another for so long, or until everything in `running` is done. What was killed is started again."""
+        until = time.monotonic() + seconds
+        blow_at = time.monotonic() + 0.05
         while running:
             for key, program in list(running.items()):
-                if not program.is_over(0.005):
+                if not program.is_over(0.002):
                     continue
                 if self.ended(program):
                     del running[key]
                 else:
-                    time.sleep(0.1)
-                    running[key] = self.worker(key) if who == "a worker" else self.merger()
-            if not running or time.monotonic() < next_blow or self.left() < until:
-                continue
-            self.blow(running, who)
-            next_blow = time.monotonic() + 0.02 + self.random.random() * 0.15
+                    running[key] = self.start_again(key, who)
+                    blow_at = max(blow_at, time.monotonic() + 0.1)
+            if running and blow_at < time.monotonic() < until:
+                self.blow(running, who)
+                blow_at = time.monotonic() + 0.05 + self.random.random() * 0.25
+
+    def start_again(self, key, who):
+        """A dead worker's lease is waited out first: 1 s."""
+        time.sleep(0.05)
+        if who == "the merger":
+            return self.merger()
+        machine.wait_for(lambda: not self.server.ask("EXISTS", f"nwm:{{chaos:{key}}}:lease"), 3)
+        return self.worker(key)
 
     def blow(self, running, who):
-        if self.random.random() < 0.4:
+        if self.random.random() < 0.35:
             self.kill_redis()
             return
         key = self.random.choice(list(running))
+        if running[key].is_over():
+            return
         self.counts[who] += 1
         running[key].kill()
         self.tell(f"kill -9 {who}" + (f" ({key})" if who == "a worker" else ""))
@@ -121,14 +129,14 @@ class Chaos:
         self.make_data()
         self.server = Server(self.directory / "redis", aof=True)
         rounds = 0
-        while self.left() > self.seconds * 0.15 or rounds == 0:
+        while self.left() > self.seconds * 0.2 or rounds == 0:
             rounds += 1
             self.server.ask("FLUSHALL")
             (self.work / "merged").unlink(missing_ok=True)
-            self.tell(f"round {rounds}: {DATASETS} workers load, killed again and again")
-            self.trouble(self.seconds * 0.15, {i: self.worker(i) for i in range(DATASETS)}, "a worker")
-            self.tell(f"round {rounds}: the merger merges (--resume), killed again and again")
-            self.trouble(self.seconds * 0.1, {0: self.merger()}, "the merger")
+            self.tell(f"round {rounds}: {DATASETS} workers load; they and Redis are killed again and again")
+            self.trouble(self.left() / 3, {i: self.worker(i) for i in range(DATASETS)}, "a worker")
+            self.tell(f"round {rounds}: the merger merges (--resume); it and Redis are killed again and again")
+            self.trouble(self.left() / 2, {0: self.merger()}, "the merger")
             if not self.same():
                 return False
         return True

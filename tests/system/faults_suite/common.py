@@ -42,7 +42,10 @@ def judge_resumed(scene, run, data, argv, killed=(), allowed=None):
     invariants.no_traces(scene, resumable=run.code != 0)
     if run.code == 0:
         return word
+    done = "--consume" in argv and scene.out.exists() and not any((scene.work / name).exists() for name in invariants.KEPT)
     run = again(scene, argv)
+    if done and run.faults() and set(run.faults()) == {"Consumed"}:
+        return word  # it was killed behind its last step: there is nothing left to do or to tell it by
     demand(run.code == 0, "the same command afterwards did not complete" + invariants.shown(run))
     invariants.merged(run, scene.out, data.merged)
     invariants.no_traces(scene)

@@ -24,6 +24,8 @@ class Strike:
 class Link:
     def __init__(self, client, server):
         self.client, self.server, self.buffer = client, server, bytearray()
+        self.pending = bytearray()  # for the client, which may not read one connection while it waits for another
+        self.ended = False  # the server has hung up; what is pending is still delivered
 
 
 def command_end(data):
@@ -91,11 +93,13 @@ class Gate:
 
     def _turn(self, program, seconds):
         over = False
-        for key, _ in self.selector.select(seconds):
+        for key, events in self.selector.select(seconds):
             if key.data is program:
                 over = True
             elif key.data is None:
                 self._accept()
+            elif key.data in self.links and events & selectors.EVENT_WRITE:
+                self._deliver(key.data)
             elif key.data in self.links:
                 self._pass(key.data, key.fileobj)
         return over
@@ -113,21 +117,45 @@ class Gate:
             return
         link = Link(client, server)
         self.links.append(link)
+        server.settimeout(DRAIN_S * 4)
+        client.setblocking(False)
         for s in (client, server):
-            s.settimeout(DRAIN_S * 4)
             self.selector.register(s, selectors.EVENT_READ, link)
 
     def _pass(self, link, source):
         try:
             data = source.recv(1 << 18)
-            if not data:
-                self._end(link)
-            elif source is link.server:
-                link.client.sendall(data)
-            else:
+            if source is link.server:
+                self._downward(link, data)
+            elif data:
                 self._upward(link, data)
+            else:
+                self._end(link)
         except OSError:
             self._end(link)
+
+    def _downward(self, link, data):
+        if not data:
+            link.ended = True
+            self.selector.unregister(link.server)
+        link.pending += data
+        self._deliver(link)
+
+    def _deliver(self, link):
+        """As much as the client takes now."""
+        try:
+            if link.pending:
+                sent = link.client.send(link.pending, socket.MSG_NOSIGNAL)
+                del link.pending[:sent]
+        except BlockingIOError:
+            pass
+        except OSError:
+            self._end(link)
+            return
+        if link.ended and not link.pending:
+            self._end(link)
+            return
+        self.selector.modify(link.client, selectors.EVENT_READ | (selectors.EVENT_WRITE if link.pending else 0), link)
 
     def _upward(self, link, data):
         link.buffer += data
@@ -150,7 +178,7 @@ class Gate:
             return
         self.struck += 1
         if s.answer is not None:
-            link.client.sendall(s.answer)
+            self._downward(link, s.answer)
             return
         cut = {"before": 0, "half": len(command) // 2, "after": len(command)}[s.phase]
         link.server.sendall(command[:cut])

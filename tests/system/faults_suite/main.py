@@ -47,7 +47,7 @@ class Stage:
     @classmethod
     def open(cls, base, seed):
         cls.base, cls.seed = base, seed
-        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        signal.signal(signal.SIGINT, lambda *_: None)  # ^C is for the suite; ignored, it would be so in what is started too
         multiprocessing.util.Finalize(None, cls.close, exitpriority=10)
 
     @classmethod

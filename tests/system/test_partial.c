@@ -291,3 +291,16 @@ Test(partial, a_server_that_goes_before_the_first_item)
     expect_partial(r, "1\n", "1 item from 1 of 2 datasets");
     expect_err_has(r, fmt("%s: Unreachable: ", dataset("1")));
 }
+
+/* It was fetched whole for the comparison before the merge had to do without it. */
+Test(partial, verify_without_what_the_merge_left_out)
+{
+    struct server s;
+    server_start(&s, "%s", "");
+    expect_exit(run("printf '1\\n3\\n' | nwm-worker -U %s -n -i 0", s.url), 0);
+    load("1", "-n", "2\n4\n");
+    struct fake *f = fake_start("RELAY-UNTIL-NEXT\nRELAY-UNTIL-NEXT\nCLOSE\n");
+    struct run r = run("nwm-merger -U %s -U %s --timeout 2s --partial --verify 0 1", s.url, fake_url(f));
+    expect_partial(r, "1\n3\n", "2 items from 1 of 2 datasets");
+    expect_err_has(r, "local == remote: true");
+}

@@ -559,6 +559,29 @@ static void cut_lists(size_t *original)
     }
 }
 
+/* The rest of a stream turns out to be gone while its first batch waits in the heap: none of that is written. */
+Test(left_out, while_its_first_batch_waits)
+{
+    begin(2);
+    set_order("-n");
+    for (int j = 1; j <= 60; j++) {
+        char text[24];
+        snprintf(text, sizeof text, "%d", j);
+        push_text(0, text);
+        snprintf(text, sizeof text, "%d", 100 + j);
+        push_text(1, text);
+    }
+    x.options.may_leave_out = 1;
+    open_merge(3);
+    list_of(1)->n = 3;
+    cr_assert_eq(run_merge(2), MERGE_DONE);
+    cr_assert(fault_is(stream_fault(x.streams[1]), FAULT_CHANGED) || fault_is(stream_fault(x.streams[1]), FAULT_VANISHED));
+    cr_assert(merge_left_out(x.merge, 1));
+    cr_assert_eq(merge_items(x.merge), 60);
+    list_of(1)->n = 60;
+    end();
+}
+
 /* Whatever fails when: the result is the merge of all that is not left out, each whole, or a failure. */
 static enum merge_turn merge_the_rest(void)
 {

@@ -224,12 +224,12 @@ Test(restart, before_ready)
     struct server s;
     server_start(&s, "%s", durable);
     struct feed feed;
-    feed_begin(&feed, &s, "0", "-n");
+    feed_begin(&feed, &s, "0", "-n -v");
     feed_numbers(&feed, 0, FEED_BLOCK);
     feed_wait_length(&feed, &s, FEED_BLOCK);
     server_kill9(&s);
     close(feed.fd);
-    nap(100);
+    wait_err(feed.worker, "trying again", SOON);
     server_restart(&s);
     struct run r = wait_exit(feed.worker, SOON);
     expect_exit(r, 0);
@@ -359,7 +359,7 @@ Test(away, readonly)
     const char *more = run("seq -f %%010.0f %d %d", 2 * FEED_BLOCK, 3 * FEED_BLOCK - 1).out;
     cr_assert_eq(write(f.fd, more, strlen(more)), (ssize_t)strlen(more));
     wait_err(f.worker, "READONLY", SOON);
-    nap(200);
+    wait_err(f.worker, "trying again", SOON);
     server_redis(&s, "REPLICAOF NO ONE");
     feed_numbers(&f, 3 * FEED_BLOCK, FEED_BLOCK);
     expect_exit(feed_end(&f), 0);

@@ -575,7 +575,8 @@ Test(left_out, while_its_first_batch_waits)
     open_merge(3);
     list_of(1)->n = 3;
     cr_assert_eq(run_merge(2), MERGE_DONE);
-    cr_assert(fault_is(stream_fault(x.streams[1]), FAULT_CHANGED) || fault_is(stream_fault(x.streams[1]), FAULT_VANISHED));
+    cr_assert(fault_is(stream_fault(x.streams[1]), FAULT_CHANGED) ||
+              fault_is(stream_fault(x.streams[1]), FAULT_VANISHED));
     cr_assert(merge_left_out(x.merge, 1));
     cr_assert_eq(merge_items(x.merge), 60);
     list_of(1)->n = 60;

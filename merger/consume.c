@@ -39,6 +39,13 @@ struct part {
 struct server {
     struct conn *conn; /* NULL while there is none */
     struct backoff backoff;
+
+    bool busy; /* a round is under way: */
+    enum step step;
+    size_t sent, taken;    /* parts, of all */
+    bool asked[PIPELINE];  /* those that concern it, part i at i % PIPELINE */
+    struct fault *refused; /* the first refusal */
+    int64_t since;         /* clock_ms() of the last question or answer */
 };
 
 struct consume {
@@ -94,23 +101,23 @@ static void send_claim(struct consume *c, struct conn *conn, struct part *p)
     script_claim_send(conn, &p->consumer, most, begun);
 }
 
+/* The last item that is consumed is still in the list, but for the last of all. From when a trim is sent, so much may be gone. */
+static void expect_removed(struct consume *c, struct part *p, uint64_t consumed)
+{
+    uint64_t removed = consumed == p->items || consumed == 0 ? consumed : consumed - 1;
+    roster_set_list(c->roster, (size_t)(p - c->parts), p->list, removed);
+}
+
 static void send_step(struct consume *c, struct conn *conn, struct part *p, enum step step)
 {
     if (step == CLAIM) send_claim(c, conn, p);
     if (step == RENEW) script_renew_send(conn, &p->consumer);
     if (step == RELEASE) script_release_send(conn, &p->consumer, c->in_order);
     if (step != TRIM) return;
+    expect_removed(c, p, p->target.items);
     char *at = place_text(&p->target);
     script_trim_send(conn, &p->consumer, p->target.items, at);
     free(at);
-}
-
-/* The last item that is consumed is still in the list, but for the last of all. */
-static void set_trimmed(struct consume *c, struct part *p, uint64_t trimmed)
-{
-    p->trimmed = trimmed;
-    uint64_t removed = trimmed == p->items || trimmed == 0 ? trimmed : trimmed - 1;
-    roster_set_list(c->roster, (size_t)(p - c->parts), p->list, removed);
 }
 
 static struct fault *nothing_left(const struct part *p)
@@ -124,7 +131,8 @@ static struct fault *take_place(struct consume *c, struct part *p, const struct 
     struct stream_mark gone = {.items = claimed->consumed};
     bool known = gone.items == 0 || (claimed->at && read_place(claimed->at, &gone));
     bool begun = c->resume && p->at.items > p->base.items;
-    set_trimmed(c, p, gone.items);
+    p->trimmed = gone.items;
+    expect_removed(c, p, gone.items);
     if (begun && gone.items <= p->at.items) return NULL;
     if (begun || !known || gone.items > p->items)
         return fault_about(fault_new(FAULT_CHANGED,
@@ -157,7 +165,7 @@ static struct fault *take_step(struct consume *c, struct conn *conn, struct part
     if (step == RENEW) return script_renew_take(conn, &p->consumer);
     if (step == RELEASE) return script_release_take(conn, &p->consumer);
     struct fault *fault = script_trim_take(conn, &p->consumer);
-    if (!fault) set_trimmed(c, p, p->target.items);
+    if (!fault) p->trimmed = p->target.items;
     return fault;
 }
 
@@ -167,7 +175,7 @@ static bool concerns(const struct part *p, enum step step)
     case CLAIM: return true;
     case TRIM: return p->target.items > p->trimmed;
     case RENEW: return p->trimmed < p->items;
-    case RELEASE: return p->claimed;
+    case RELEASE: return p->claimed && p->trimmed < p->items;
     }
     return false;
 }
@@ -182,33 +190,6 @@ static bool is_lost(const struct fault *fault)
     return false;
 }
 
-/* A lost connection says more than a refusal before it: it may be asked again. */
-static struct fault *first_of(struct fault *first, struct fault *next)
-{
-    if (!first || is_lost(next)) {
-        fault_free(first);
-        return next;
-    }
-    fault_free(next);
-    return first;
-}
-
-/* Takes every answer, even after a refusal: no claim may be on its way still when they are given back. */
-static struct fault *ask_parts(struct consume *c, size_t server, enum step step, size_t begin, size_t end)
-{
-    struct conn *conn = c->servers[server].conn;
-    bool asked[PIPELINE] = {0};
-    struct fault *fault = NULL;
-    for (size_t i = begin; i < end; i++) {
-        struct part *p = &c->parts[i];
-        asked[i - begin] = p->server == server && concerns(p, step);
-        if (asked[i - begin]) send_step(c, conn, p, step);
-    }
-    for (size_t i = begin; i < end && !is_lost(fault); i++)
-        if (asked[i - begin]) fault = first_of(fault, take_step(c, conn, &c->parts[i], step));
-    return fault;
-}
-
 static void forget_conn(struct server *s)
 {
     if (s->conn) conn_close(s->conn);
@@ -216,19 +197,98 @@ static void forget_conn(struct server *s)
 }
 
 /* After a signal only farewells are said, and not for long. */
-static struct fault *ask_server(struct consume *c, size_t server, enum step step)
+static struct fault *open_conn(struct consume *c, struct server *s, size_t server)
 {
-    struct server *s = &c->servers[server];
     char *name = mem_printf("nwm-merger:%s", c->options->job);
     struct fault *fault =
         s->conn ? NULL : conn_open(c->options->endpoints[server], name, c->options->timeout_ms, &s->conn);
     free(name);
     if (fault) s->conn = NULL;
     if (s->conn && stop_signal()) conn_set_timeout(s->conn, FAREWELL_MS, false);
-    for (size_t begin = 0; begin < c->count && !fault; begin += PIPELINE)
-        fault = ask_parts(c, server, step, begin, begin + PIPELINE < c->count ? begin + PIPELINE : c->count);
-    if (is_lost(fault)) forget_conn(s);
     return fault;
+}
+
+/* ---- rounds: one step for all datasets of a server --------------------------------------------------------------- */
+
+static void begin_round(struct server *s, enum step step)
+{
+    s->busy = true;
+    s->step = step;
+    s->sent = s->taken = 0;
+}
+
+/* How the round ended. */
+static struct fault *end_round(struct server *s, struct fault *lost)
+{
+    struct fault *fault = s->refused;
+    s->refused = NULL;
+    s->busy = false;
+    if (!lost) return fault;
+    fault_free(fault);
+    forget_conn(s);
+    return lost;
+}
+
+static void send_next(struct consume *c, struct server *s, size_t server)
+{
+    size_t end = s->sent + PIPELINE < c->count ? s->sent + PIPELINE : c->count;
+    for (size_t i = s->sent; i < end; i++) {
+        struct part *p = &c->parts[i];
+        s->asked[i % PIPELINE] = p->server == server && concerns(p, s->step);
+        if (s->asked[i % PIPELINE]) send_step(c, s->conn, p, s->step);
+    }
+    s->sent = end;
+    s->since = clock_ms();
+}
+
+/* A refusal does not end the round: no claim may be on its way still when they are given back. A fault: the connection is lost. */
+static struct fault *take_next(struct consume *c, struct server *s)
+{
+    struct fault *fault = NULL;
+    if (s->asked[s->taken % PIPELINE]) fault = take_step(c, s->conn, &c->parts[s->taken], s->step);
+    if (is_lost(fault)) return fault;
+    s->taken++;
+    s->since = clock_ms();
+    if (s->refused) {
+        fault_free(fault);
+    } else {
+        s->refused = fault;
+    }
+    return NULL;
+}
+
+/* Without waiting: can the next answer be taken? */
+static struct fault *look_for_answer(struct consume *c, struct server *s, bool *ready)
+{
+    struct fault *fault = conn_pump(s->conn, ready);
+    if (fault || *ready || clock_ms() - s->since < c->options->timeout_ms) return fault;
+    return fault_new(FAULT_TIMEOUT, "no answer from %s for %g s (--timeout), to a script of --consume",
+                     endpoint_name(conn_endpoint(s->conn)), (double)c->options->timeout_ms / 1000);
+}
+
+/* Goes on with the round, to its end if it is to wait; else as far as there are answers. */
+static struct fault *advance(struct consume *c, size_t server, bool waits)
+{
+    struct server *s = &c->servers[server];
+    struct fault *lost = NULL;
+    while (!lost && (s->taken < s->sent || s->sent < c->count)) {
+        if (s->taken == s->sent) send_next(c, s, server);
+        bool ready = waits || !s->asked[s->taken % PIPELINE];
+        if (!ready) lost = look_for_answer(c, s, &ready);
+        if (!lost && !ready) return NULL;
+        if (!lost) lost = take_next(c, s);
+    }
+    return end_round(s, lost);
+}
+
+static struct fault *ask_server(struct consume *c, size_t server, enum step step)
+{
+    struct server *s = &c->servers[server];
+    struct fault *fault = open_conn(c, s, server);
+    if (!fault && s->busy) fault = advance(c, server, true);
+    if (fault) return fault;
+    begin_round(s, step);
+    return advance(c, server, true);
 }
 
 static bool concerns_server(const struct consume *c, size_t server, enum step step)
@@ -255,12 +315,53 @@ static struct fault *ask_patiently(struct consume *c, size_t server, enum step s
     }
 }
 
+static void lease_is_renewed(struct consume *c) { c->renew_at = clock_ms() + c->options->lease_ms / 3; }
+
+/* Waits for all answers. */
 static struct fault *ask(struct consume *c, enum step step)
 {
     struct fault *fault = NULL;
     for (size_t i = 0; i < roster_servers(c->roster) && !fault; i++)
         if (concerns_server(c, i, step)) fault = ask_patiently(c, i, step);
-    if (!fault && step != RELEASE) c->renew_at = clock_ms() + c->options->lease_ms / 3;
+    if (!fault) lease_is_renewed(c);
+    return fault;
+}
+
+static bool is_busy(const struct consume *c)
+{
+    for (size_t i = 0; i < roster_servers(c->roster); i++)
+        if (c->servers[i].busy) return true;
+    return false;
+}
+
+/* Goes on with a round while the merge does. When the connection is lost, it is made again at once and waited for. */
+static struct fault *tend(struct consume *c, size_t server)
+{
+    struct server *s = &c->servers[server];
+    if (!s->busy) return NULL;
+    struct fault *fault = advance(c, server, false);
+    if (!fault || !fault_may_pass(fault)) return fault;
+    fault_free(fault);
+    return ask_patiently(c, server, s->step);
+}
+
+/* Asks without waiting: the answers are taken in later turns. Nothing may be on its way. */
+static struct fault *start(struct consume *c, enum step step)
+{
+    struct fault *fault = NULL;
+    for (size_t i = 0; i < roster_servers(c->roster) && !fault; i++) {
+        struct server *s = &c->servers[i];
+        if (!concerns_server(c, i, step)) continue;
+        fault = open_conn(c, s, i);
+        if (fault && fault_may_pass(fault)) {
+            fault_free(fault);
+            fault = ask_patiently(c, i, step);
+        } else if (!fault) {
+            begin_round(s, step);
+            fault = tend(c, i);
+        }
+    }
+    if (!fault) lease_is_renewed(c);
     return fault;
 }
 
@@ -354,6 +455,7 @@ void consume_free(struct consume *c)
         free(c->parts[i].channel);
         free(c->parts[i].list);
     }
+    for (size_t i = 0; i < roster_servers(c->roster); i++) fault_free(end_round(&c->servers[i], NULL));
     for (size_t i = 0; i < roster_servers(c->roster); i++) forget_conn(&c->servers[i]);
     free(c->servers);
     free(c->parts);
@@ -379,8 +481,18 @@ static void aim(struct consume *c, const struct merge *m)
 
 struct fault *consume_saved(struct consume *c, const struct merge *m)
 {
+    if (is_busy(c)) return NULL;
     aim(c, m);
-    return fault_frame(ask(c, TRIM), "remove what is safe");
+    return fault_frame(start(c, TRIM), "remove what is safe");
+}
+
+struct fault *consume_finish(struct consume *c, const struct merge *m)
+{
+    struct fault *fault = NULL;
+    for (size_t i = 0; i < roster_servers(c->roster) && !fault; i++)
+        if (c->servers[i].busy) fault = ask_patiently(c, i, c->servers[i].step);
+    if (!fault) aim(c, m);
+    return fault_frame(fault ? fault : ask(c, TRIM), "remove what is safe");
 }
 
 /* To a pipe: what has been appended now is removed when all of it has been written. */
@@ -389,16 +501,16 @@ static struct fault *remove_written(struct consume *c, const struct merge *m, ui
     int64_t now = clock_ms();
     bool much = appended - c->done_bytes >= c->options->checkpoint_bytes;
     bool long_ago = appended > c->done_bytes && now - c->done_ms >= c->options->checkpoint_ms;
-    if (!c->is_due && (much || long_ago)) {
+    if (!c->is_due && !is_busy(c) && (much || long_ago)) {
         c->is_due = true;
         c->due_bytes = appended;
         aim(c, m);
     }
-    if (!c->is_due || written < c->due_bytes) return NULL;
+    if (!c->is_due || written < c->due_bytes || is_busy(c)) return NULL;
     c->is_due = false;
     c->done_bytes = c->due_bytes;
     c->done_ms = now;
-    return fault_frame(ask(c, TRIM), "remove what was written");
+    return fault_frame(start(c, TRIM), "remove what was written");
 }
 
 int64_t consume_wake_ms(const struct consume *c)
@@ -409,9 +521,11 @@ int64_t consume_wake_ms(const struct consume *c)
 
 struct fault *consume_turn(struct consume *c, const struct merge *m, uint64_t appended, uint64_t written)
 {
-    struct fault *fault = c->resume ? NULL : remove_written(c, m, appended, written);
-    if (fault || clock_ms() < c->renew_at) return fault;
-    return fault_frame(ask(c, RENEW), "renew the lease");
+    struct fault *fault = NULL;
+    for (size_t i = 0; i < roster_servers(c->roster) && !fault; i++) fault = tend(c, i);
+    if (!fault && !c->resume) fault = remove_written(c, m, appended, written);
+    if (fault || clock_ms() < c->renew_at || is_busy(c)) return fault;
+    return fault_frame(start(c, RENEW), "renew the lease");
 }
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */

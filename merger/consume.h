@@ -1,6 +1,8 @@
 /*
  * consume.h - --consume: items go from Redis once they are safe, so that its memory falls while the merge runs.
  *
+ * Scripts are sent while the merge goes on, and their answers taken in later turns of the loop.
+ *
  * Every dataset is claimed before anything is read: one consumer at a time, by a lease that is renewed while the merge runs, also
  * while its output is blocked. Items are removed in batches (--checkpoint-every), by scripts that may be repeated (script_consume.h):
  *
@@ -39,8 +41,11 @@ void consume_spec(const struct consume *c, size_t stream, struct stream_spec *sp
 struct fault *consume_turn(struct consume *c, const struct merge *m, uint64_t appended, uint64_t written) MUST_CHECK;
 /* When the loop must not wait any longer, in ms from now. */
 int64_t consume_wake_ms(const struct consume *c);
-/* What the merge has written is safe: removes it. LeaseLost, Changed, Vanished. */
+/* What the merge has written is safe: begins to remove it, unless it is still about what was safe before. The answers are taken in later
+ * turns: LeaseLost, Changed, Vanished. */
 struct fault *consume_saved(struct consume *c, const struct merge *m) MUST_CHECK;
+/* The same, and waits until it is done. */
+struct fault *consume_finish(struct consume *c, const struct merge *m) MUST_CHECK;
 
 /* Gives the leases up, whatever happened; in_order: the merge is complete, and what is left (--limit) is free to be consumed. False when that
  * was not answered. */

@@ -83,7 +83,7 @@ static struct fault *prepare(struct job *j)
 static struct fault *remove_rest(struct job *j)
 {
     struct fault *fault = resume_save(j->resume, session_merge(j->session));
-    return fault ? fault : consume_saved(j->consume, session_merge(j->session));
+    return fault ? fault : consume_finish(j->consume, session_merge(j->session));
 }
 
 /* --partial: what the merge had to do without is missing like what did not come at all. */
@@ -106,7 +106,7 @@ static struct fault *finish(struct job *j)
     if (!fault && j->resume) fault = resume_complete(j->resume, merge);
     if (!fault) fault = sink_finish(j->sink);
     if (!fault && j->resume) fault = resume_remove(j->resume);
-    if (!fault && j->consume && !j->resume) fault = consume_saved(j->consume, merge);
+    if (!fault && j->consume && !j->resume) fault = consume_finish(j->consume, merge);
     if (fault) return fault;
     if (j->verify && !j->options.quiet) fputs("local == remote: true\n", stderr);
     roster_print_faults(j->roster);

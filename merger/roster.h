@@ -36,7 +36,7 @@ struct member {
     bool found;
     bool is_plain;
     struct manifest manifest; /* of a plain list: list and items only */
-    uint64_t removed;         /* items that --consume has taken off the list's head */
+    uint64_t removed;         /* items that --consume may have taken off the list's head */
     int64_t lease_left_ms;    /* < 0: nobody holds it */
     int64_t leaseless_since;  /* clock_ms() of the first look that saw it loading without a lease; 0: none did */
     bool ready;

@@ -354,7 +354,7 @@ static void save_last(struct session *s)
     struct fault *fault = write_out(s, true);
     if (!fault && s->resume) fault = resume_save(s->resume, s->merge);
     bool written = !fault && sink_pending(s->sink) == 0;
-    if (written && s->consume && !s->resume) fault = consume_saved(s->consume, s->merge);
+    if (written && s->consume && !s->resume) fault = consume_finish(s->consume, s->merge);
     fault_free(fault);
 }
 

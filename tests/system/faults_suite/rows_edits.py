@@ -22,6 +22,8 @@ def edits(key, at, manifest):
         "LPUSH": [("LPUSH", key, "00000000 pushed")],
         "RPUSH": [("RPUSH", key, "99999999 pushed")],
         "LSET": [("LSET", key, at, "50000000 set")],
+        "LSET in its place": [("EVAL", "local was = redis.call('LINDEX', KEYS[1], ARGV[1]); "
+                               "return was and redis.call('LSET', KEYS[1], ARGV[1], string.sub(was, 1, -2) .. 'x')", 1, key, at)],
         "LSET another order": [("LSET", key, at, "00000000 set")],
         "LSET a newline": [("LSET", key, at, b"00000000 set\n00000000 twice")],
         "LREM": [("LREM", key, 1, "x"), ("EVAL", "return redis.call('LREM', KEYS[1], 1, redis.call('LINDEX', KEYS[1], ARGV[1]) or '')", 1, key, at)],
@@ -67,22 +69,22 @@ def edited_merge(scene, point, *options):
 
 
 @row("edit-merger", "edits of a list or manifest under a merge", ", ".join(NAMES) + ": before the n-th LRANGE, n over all of them",
-     "a fault and no output, or the right one", 26 * 16, 13)
+     "a fault and no output, or the right one", 27 * 16, 13)
 def edit_merger(scene, point):
     return edited_merge(scene, point)
 
 
-@row("edit-resume", "edits under a merge, --resume", "the same", "a fault and no output, or the right one", 26 * 4, needs=("--resume",))
+@row("edit-resume", "edits under a merge, --resume", "the same", "a fault and no output, or the right one", 27 * 4, needs=("--resume",))
 def edit_resume(scene, point):
     return edited_merge(scene, point, *RESUME)
 
 
-@row("edit-consume", "edits under a merge, --consume", "the same", "a fault and no output, or the right one", 26 * 4, needs=("--consume",))
+@row("edit-consume", "edits under a merge, --consume", "the same", "a fault and no output, or the right one", 27 * 4, needs=("--consume",))
 def edit_consume(scene, point):
     return edited_merge(scene, point, "--consume", "--checkpoint-every", "4K", "--lease", "1s")
 
 
-@row("edit-pipe", "edits under a merge to a pipe", "the same", "not exit 0, unless the right output", 26 * 4)
+@row("edit-pipe", "edits under a merge to a pipe", "the same", "not exit 0, unless the right output", 27 * 4)
 def edit_pipe(scene, point):
     scene.reset(scene.small)
     out = scene.work / "stream"
@@ -126,7 +128,7 @@ LOAD_KINDS = tuple(n for n in NAMES if n not in ("RENAME over it",))
 
 
 @row("edit-worker", "edits of a list or manifest under its load", "before, within and behind the n-th command of the load",
-     "the worker fails, or the merger does; never exit 0 of both with something else", 25 * 8, 6)
+     "the worker fails, or the merger does; never exit 0 of both with something else", 26 * 8, 6)
 def edit_worker(scene, point):
     scene.reset()
     name = point.choose(LOAD_KINDS)

@@ -71,12 +71,13 @@ def two_consumers(scene, point):
 @row("two-workers", "two workers for one dataset", "the second beginning at a command of the first", "DuplicateWorker; what stands is whole", 40, 1)
 def two_workers(scene, point):
     scene.reset()
-    second = []
+    second, was = [], []
 
     def act(program, gate):
+        was.append(scene.server.ask("HGET", "nwm:{job:0}", "state"))
         second.append(scene.run(load_argv(scene, scene.large)(scene.server.url)[:-1] + [scene.large.files[1]]))
     run = strike(scene, point, load_argv(scene, scene.large), None, act)
-    return judge_rivals(scene, run, second[0])
+    return judge_rivals(scene, run, second[0], was[0])
 
 
 @row("merger-and-signals", "a storm of signals that mean nothing", "SIGWINCH, SIGCONT, SIGCHLD and SIGURG, again and again", "byte for byte", 8)

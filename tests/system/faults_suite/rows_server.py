@@ -162,28 +162,34 @@ def worker_stop(scene, point):
      "LeaseLost; what the other loaded is whole", 12)
 def worker_stop_long(scene, point):
     scene.reset()
-    rival = []
+    rival, was = [], []
 
     def act(program, gate):
         program.signal(signal.SIGSTOP)
         time.sleep(LEASE_S + 0.3)
         scene.expire_leases()
+        was.append(scene.server.ask("HGET", "nwm:{job:0}", "state"))
         rival.append(scene.run(scene.worker("-i", 0, "-n", scene.large.files[1], url=scene.server.url)))
         program.signal(signal.SIGCONT)
     run = strike(scene, point, load_argv(scene, scene.large), None, act, bound=LEASE_S + 5)
-    return judge_rivals(scene, run, rival[0])
+    return judge_rivals(scene, run, rival[0], was[0])
 
 
-def judge_rivals(scene, run, rival):
-    """Two loads of dataset 0, files 0 and 1: who came later and got through is what stands, whole."""
+def judge_rivals(scene, run, rival, was):
+    """Two loads of dataset 0, files 0 and 1: who came later and got through is what stands, whole. was: the state when the rival
+    began."""
     words = invariants.ended(run, (), ("LeaseLost", "Lost", "DuplicateWorker")), invariants.ended(rival, (), ("DuplicateWorker",))
     state, name = scene.server.ask("HMGET", "nwm:{job:0}", "state", "list")
     if words == ("complete", "complete"):
         invariants.demand(state == b"ready", f"both loads were complete, and the dataset is {state}")
+        invariants.demand(was == b"ready", "a load that another took over says it is complete" + invariants.shown(run))
     if "complete" in words:
         got = b"".join(item + b"\n" for item in scene.server.ask("LRANGE", name, 0, -1))
         wholes = [f.read_bytes() for f, word in zip(scene.large.files, words) if word == "complete"]
         invariants.demand(got in wholes, "the list is that of no load that completed" + invariants.shown(run))
+        merged = scene.run(scene.merger("-o", scene.out, "0"))
+        invariants.demand(merged.code == 0, "what stands cannot be merged" + invariants.shown(merged))
+        invariants.merged(merged, scene.out, got)
     invariants.keys(scene)
     return " + ".join(words)
 

@@ -198,7 +198,7 @@ static struct fault *farewell(struct work *w, const struct fault *why)
 static struct fault *part(struct work *w, struct fault *f)
 {
     struct fault *taken = farewell(w, f);
-    bool explains = taken && fault_is(f, FAULT_LOST);
+    bool explains = taken && (fault_is(f, FAULT_LOST) || fault_is(f, FAULT_CHANGED));
     fault_free(explains ? f : taken);
     return explains ? fault_frame(taken, "load dataset %s", w->subject) : f;
 }

@@ -323,6 +323,14 @@ static struct fault *refusal(const struct claim *c, const redisReply *reply)
     return f;
 }
 
+/* Of a script that answers "ok" when it did what it should, or had. A word that no script answers is no success. */
+static struct fault *judge_ok(const struct claim *c, const redisReply *reply)
+{
+    struct fault *f = refusal(c, reply);
+    if (f || answer_is(reply, "ok")) return f;
+    return fault_new(FAULT_PROTOCOL, "a script on %s answered what no script of nwmerge answers", c->manifest);
+}
+
 /* ---- the changes of state ---- */
 
 struct fault *script_join(struct conn *conn, const struct claim *c)
@@ -377,7 +385,7 @@ struct fault *script_heartbeat(struct conn *conn, const struct claim *c)
     redisReply *reply;
     struct fault *f = run(conn, &heartbeat, c, &w, &reply);
     if (f) return f;
-    f = refusal(c, reply);
+    f = judge_ok(c, reply);
     freeReplyObject(reply);
     return f;
 }
@@ -461,7 +469,7 @@ static struct fault *sealed(const struct claim *c, const struct totals *t, const
     if (answer_is(reply, "length"))
         return fault_new(FAULT_CHANGED, "%s holds %" PRIu64 " items where %" PRIu64 " were sent", c->list,
                          answer_number(reply, 1), t->items);
-    return refusal(c, reply);
+    return judge_ok(c, reply);
 }
 
 struct fault *script_ready(struct conn *conn, const struct claim *c, const struct totals *t, int64_t ttl_ms)
@@ -517,7 +525,7 @@ struct fault *script_fail(struct conn *conn, const struct claim *c, const struct
     struct fault *f = run(conn, &fail, c, &w, &reply);
     free(traceback);
     if (f) return f;
-    f = refusal(c, reply);
+    f = judge_ok(c, reply);
     freeReplyObject(reply);
     return f;
 }

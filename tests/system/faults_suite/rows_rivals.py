@@ -74,6 +74,7 @@ def two_workers(scene, point):
     second, was = [], []
 
     def act(program, gate):
+        scene.server.ask("PING")  # behind this, what was passed on before has been done
         was.append(scene.server.ask("HGET", "nwm:{job:0}", "state"))
         second.append(scene.run(load_argv(scene, scene.large)(scene.server.url)[:-1] + [scene.large.files[1]]))
     run = strike(scene, point, load_argv(scene, scene.large), None, act)

@@ -46,8 +46,8 @@ struct fault *hold_lease(struct work *w)
 
 void hold_end_lease(struct work *w)
 {
-    struct conn *left = lease_stop(w->lease);
-    if (left) conn_close(left);
+    lease_stop(w->lease);
+    lease_free(w->lease);
     w->lease = NULL;
 }
 

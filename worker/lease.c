@@ -116,8 +116,10 @@ static int start_thread(struct lease *l)
     return failed;
 }
 
-static void free_lease(struct lease *l)
+void lease_free(struct lease *l)
 {
+    if (!l) return;
+    forget_conn(l);
     pthread_cond_destroy(&l->changed);
     pthread_mutex_destroy(&l->lock);
     endpoint_free(l->endpoint);
@@ -160,8 +162,7 @@ struct fault *lease_start(const struct endpoint *e, const struct claim *claim, i
             f = fault_new(FAULT_LEASE_LOST, "cannot start the thread that renews the lease: %s", strerror(failed));
     }
     if (f) {
-        forget_conn(l);
-        free_lease(l);
+        lease_free(l);
         return fault_frame(f, "start renewing the lease");
     }
     *out = l;
@@ -186,7 +187,5 @@ struct conn *lease_stop(struct lease *l)
     pthread_cond_signal(&l->changed);
     pthread_mutex_unlock(&l->lock);
     pthread_join(l->thread, NULL);
-    struct conn *left = l->conn;
-    free_lease(l);
-    return left;
+    return l->conn;
 }

@@ -26,8 +26,10 @@ struct fault *lease_start(const struct endpoint *e, const struct claim *claim, i
 struct fault *lease_check(struct lease *l) MUST_CHECK;
 /* Has the thread given up, whether that was told or not? */
 bool lease_is_over(struct lease *l);
-/* Ends the thread (a heartbeat on its way is waited for, two seconds at most) and frees the lease. Returns its
- * connection if that is usable, with nothing outstanding on it: the caller's, for a farewell. NULL is fine. */
+/* Ends the thread (a heartbeat on its way is waited for, two seconds at most). Returns its connection if that is usable, with
+ * nothing outstanding on it, for a farewell: it stays the lease's. NULL is fine. */
 struct conn *lease_stop(struct lease *l);
+/* After lease_stop(). NULL is fine. */
+void lease_free(struct lease *l);
 
 #endif

@@ -182,7 +182,6 @@ static struct fault *farewell(struct work *w, const struct fault *why)
 {
     struct fault *taken = NULL;
     struct conn *left = lease_stop(w->lease), *own = line_conn(w->line);
-    w->lease = NULL;
     int64_t deadline = clock_ms() + FAREWELL_MS;
     if (own) settle_pushes(own);
     bool settled = left && record(w, left, why, deadline, &taken);
@@ -190,7 +189,8 @@ static struct fault *farewell(struct work *w, const struct fault *why)
         settled = record(w, own, why, deadline, &taken);
     if (!settled) settled = record_anew(w, why, deadline, &taken);
     if (!settled) log_note("%s: the failure could not be recorded in Redis; its lease will run out", w->subject);
-    if (left) conn_close(left);
+    lease_free(w->lease);
+    w->lease = NULL;
     return taken;
 }
 

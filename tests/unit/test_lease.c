@@ -63,7 +63,7 @@ static void end(void)
     struct conn *left = lease_stop(lease);
     cr_assert(left != NULL);
     fine(script_heartbeat(left, &claim)); /* it can be used */
-    conn_close(left);
+    lease_free(lease);
 }
 
 Test(lease, outlives_its_length)
@@ -94,9 +94,8 @@ Test(lease, ends_when_another_has_the_dataset)
     cr_assert(strstr(fault_message(f), "worker elsewhere:9 has taken") != NULL);
     fault_free(f);
     fine(lease_check(lease)); /* told once */
-    struct conn *left = lease_stop(lease);
-    cr_assert(left != NULL);
-    conn_close(left);
+    cr_assert(lease_stop(lease) != NULL);
+    lease_free(lease);
 }
 
 Test(lease, survives_the_loss_of_its_connection)
@@ -116,9 +115,9 @@ Test(lease, ends_when_redis_stays_away)
     cr_assert(fault_is(f, FAULT_TIMEOUT) || fault_is(f, FAULT_UNREACHABLE), "%s", fault_name(f));
     fault_free(f);
     int64_t began = clock_ms();
-    struct conn *left = lease_stop(lease);
+    lease_stop(lease);
     cr_assert(clock_ms() - began < 1000);
-    if (left) conn_close(left);
+    lease_free(lease);
 }
 
 Test(lease, is_ended_at_once)

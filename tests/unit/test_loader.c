@@ -379,8 +379,11 @@ Test(loader, begins_again_behind_what_is_left)
     redis_do("LTRIM %s 0 4321", claim.list);
     struct conn *c = second();
     loader_restart(loader, c, 4322);
-    for (unsigned i = 0; i < 10000; i++)
-        fine(loader_add(loader, (struct bytes){item_text(i, small(i)), small(i) < 8 ? 8 : small(i)}));
+    for (unsigned i = 0; i < 10000; i++) {
+        char *text = item_text(i, small(i));
+        fine(loader_add(loader, (struct bytes){text, small(i) < 8 ? 8 : small(i)}));
+        free(text);
+    }
     fine(loader_finish(loader));
     cr_assert_eq(loader_acknowledged(loader), 10000);
     expect_list(10000, small);

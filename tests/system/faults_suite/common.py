@@ -76,9 +76,9 @@ def judge_load(scene, run, data, i=0, killed=(), allowed=None):
 
 
 def must_complete(run):
-    """But a login of the very first connection that fails is Unreachable at once."""
-    at_login = run.code == 4 and run.faults()[:1] == ["Unreachable"] and "log in to" in run.err
-    demand(run.code == 0 or at_login, "it had to go on, and did not" + invariants.shown(run))
+    """But the very first connection, its login included, is Unreachable at once when it fails."""
+    first = "log in to" in run.err or (run.early and "cannot connect to" in run.err)
+    demand(run.code == 0 or (run.code == 4 and run.faults()[:1] == ["Unreachable"] and first), "it had to go on, and did not" + invariants.shown(run))
 
 
 def kill(program, gate=None):

@@ -53,6 +53,8 @@ def ended(run, killed=(), allowed=None):
     if run.code == -signal.SIGKILL and signal.SIGKILL in killed:
         return "killed"
     demand(run.code > 0 or -run.code in killed, "it was ended by a signal" + shown(run))
+    if run.early and run.code < 0 and not run.err:
+        return "ended before it began"
     return named(run, allowed)
 
 

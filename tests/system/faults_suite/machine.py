@@ -224,6 +224,7 @@ class Run:
 
     def __init__(self, argv, code, err, seconds, left_over):
         self.argv, self.code, self.err, self.seconds, self.left_over = argv, code, err, seconds, left_over
+        self.early = False  # struck when main may not have begun yet
 
     def faults(self):
         return FAULT.findall(self.err)

@@ -1,5 +1,6 @@
 """kill -9, and signals that ask more kindly."""
 import os
+import select
 import signal
 
 import invariants
@@ -175,7 +176,8 @@ def merger_signal_pipe(scene, point):
     reader, writer = os.pipe()
     program = Program(scene.merger(*BATCH), scene.work, out=writer)
     os.close(writer)
-    program.is_over(0.02 + point.random.random() * 0.2)
+    select.select([reader], [], [], SLACK_S)  # something was written
+    program.is_over(point.random.random() * 0.2)
     number = point.choose((signal.SIGTERM, signal.SIGINT))
     program.signal(number)
     if not program.is_over(PROMPT_S + SLACK_S / 2):

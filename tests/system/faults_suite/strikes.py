@@ -35,8 +35,8 @@ def count_commands(scene, argv_of, data, only=None):
 
 
 def strike(scene, point, argv_of, data, action, phase=None, only=None, answer=None, again=False, bound=0, **how):
-    """Runs argv_of(url) and lets action(program, gate) happen at a command that the point decides. Returns the Run, with
-    `struck`, how often it happened. data: what the server is filled with, to count undisturbed first."""
+    """Runs argv_of(url) and lets action(program, gate) happen at a command that the point decides. Returns the Run.
+    data: what the server is filled with, to count undisturbed first."""
     total = count_commands(scene, argv_of, data, only)
     s = Strike(point.of(total), phase or PHASES[point.i % len(PHASES)], None, only, answer, again)
     gate = Gate(scene.work, scene.server, s)
@@ -47,7 +47,6 @@ def strike(scene, point, argv_of, data, action, phase=None, only=None, answer=No
         run = program.finish(bound + SLACK_S)
     finally:
         gate.close()
-    run.struck = gate.struck
     if not gate.struck:
         raise Missed
     return run
@@ -72,5 +71,5 @@ def strike_in_time(scene, point, argv, data, action, bound=0, **how):
         raise Missed
     action(program)
     run = program.finish(bound + SLACK_S)
-    run.struck = 1
+    run.early = point.place < 0.5
     return run

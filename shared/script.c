@@ -1,29 +1,15 @@
 #include "shared/script.h"
 
 #include <inttypes.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <unistd.h>
+
+#include "shared/script_run.h"
 
 /*
- * All scripts: KEYS[1] the manifest, KEYS[2] the lease; ARGV[1] the token, ARGV[2] the events' channel, ARGV[3] the id.
- * The list is named by the manifest, or by its begin; a name that is not the manifest's own with :RUN.NONCE behind is
- * left alone.
- *
- * They answer an array: a word, then what belongs to it. "lost" HOLDER: the manifest has another token.
- * Before Redis 5 effects were not replicated by themselves; replicate_commands() is then what allows TIME before a
- * write.
+ * KEYS[2] is the worker's lease, and what they are given first stands in script_run.h. The list is named by the manifest, or by
+ * its begin. "lost" HOLDER: the manifest has another token.
  */
-static const char prologue[] =
-    "if redis.replicate_commands then redis.replicate_commands() end\n"
-    "local function owned(list)\n"
-    "  local stem = KEYS[1] .. ':'\n"
-    "  return list and string.sub(list, 1, #stem) == stem and string.find(list, '^%d+%.%w+$', #stem + 1)\n"
-    "end\n"
-    "local function tell(state, run, items)\n"
-    "  redis.call('PUBLISH', ARGV[2], ARGV[3] .. ' ' .. state .. ' ' .. run .. ' ' .. items)\n"
-    "end\n";
 
 /* clang-format off */
 
@@ -135,22 +121,11 @@ static const char drop_text[] =
 
 /* clang-format on */
 
-struct script {
-    const char *name, *text;
-};
 static const struct script begin = {"begin", begin_text}, heartbeat = {"heartbeat", heartbeat_text},
                            reclaim = {"reclaim", reclaim_text}, ready = {"ready", ready_text},
                            fail = {"fail", fail_text}, drop = {"drop", drop_text};
 
 /* ---- the claim ---- */
-
-static char *own_token(const char *nonce)
-{
-    char host[256];
-    if (gethostname(host, sizeof host) != 0) strcpy(host, "unknown");
-    host[sizeof host - 1] = '\0';
-    return mem_printf("%s:%ld:%s", host, (long)getpid(), nonce);
-}
 
 void claim_init(struct claim *c, const char *prefix, const char *job, const char *id, int64_t lease_ms)
 {
@@ -163,7 +138,7 @@ void claim_init(struct claim *c, const char *prefix, const char *job, const char
     c->lease = dataset_lease_key(prefix, job, id);
     c->channel = dataset_events_channel(prefix, job);
     dataset_nonce(c->nonce);
-    c->token = own_token(c->nonce);
+    c->token = script_own_token(c->nonce);
 }
 
 void claim_fini(struct claim *c)
@@ -176,134 +151,25 @@ void claim_fini(struct claim *c)
 
 int64_t claim_list_expiry_ms(const struct claim *c) { return c->lease_ms * 10; }
 
-char *claim_holder(const char *token)
-{
-    const char *nonce = strrchr(token, ':');
-    return nonce && nonce != token ? mem_strndup(token, (size_t)(nonce - token))
-                                   : mem_strdup(*token ? token : "somebody");
-}
-
 /* ---- running a script ---- */
 
-/* The words of one EVAL: fixed ones first, then what each script adds. Numbers are printed into `numbers`. */
-struct words {
-    const char *argv[48];
-    size_t lens[48], count;
-    char numbers[16][24];
-    size_t numbers_used;
-};
-enum { WORD_SCRIPT = 1 };
-
-static void add_bytes(struct words *w, const char *data, size_t len)
+static void words_begin(struct script_words *w, const struct claim *c)
 {
-    w->argv[w->count] = data;
-    w->lens[w->count++] = len;
+    script_words_begin(w, c->manifest, c->lease, c->token, c->channel, c->id);
 }
 
-static void add(struct words *w, const char *text) { add_bytes(w, text, strlen(text)); }
-
-static void add_number(struct words *w, uint64_t n)
-{
-    char *text = w->numbers[w->numbers_used++];
-    snprintf(text, sizeof w->numbers[0], "%" PRIu64, n);
-    add(w, text);
-}
-
-static void words_begin(struct words *w, const struct claim *c)
-{
-    w->count = w->numbers_used = 0;
-    const char *fixed[] = {"EVAL", "", "2", c->manifest, c->lease, c->token, c->channel, c->id};
-    for (size_t i = 0; i < sizeof fixed / sizeof *fixed; i++) add(w, fixed[i]);
-}
-
-static struct fault *send_words(struct conn *conn, const struct words *w, redisReply **reply)
-{
-    conn_append(conn, w->count, w->argv, w->lens);
-    return conn_reply(conn, reply);
-}
-
-/* Redis 5 and 6 wrap the error of a command in a script: "ERR Error running script (call to f_…): @user_script:9:
- * WRONGTYPE …", sometimes twice and with a '-' before the code. This finds the inner one, which says what happened on
- * every version. */
-static const char *inner_error(const char *text)
-{
-    const char *inner = text;
-    for (const char *p = text; (p = strstr(p, "@user_script:")) != NULL;) {
-        p += strlen("@user_script:");
-        const char *end = p + strspn(p, " 0123456789");
-        if (end[0] == ':' && end[1] == ' ' && end[2] != '\0') inner = end + 2;
-    }
-    return inner[0] == '-' ? inner + 1 : inner;
-}
-
-/* What a user may not do is NOPERM everywhere, but in scripts: there Redis 6 and 7.0, and newer ones, say it like this. */
-static const char *denial(const char *text)
-{
-    static const char *const beginnings[] = {"The user executing the script can't ", "ACL failure in script: "};
-    if (strncmp(text, "ERR ", 4) == 0) text += 4;
-    for (size_t i = 0; i < sizeof beginnings / sizeof *beginnings; i++)
-        if (strncmp(text, beginnings[i], strlen(beginnings[i])) == 0) return text;
-    return NULL;
-}
-
-static struct fault *script_fault(const struct script *s, const struct claim *c, redisReply *reply)
-{
-    if (reply->type != REDIS_REPLY_ERROR) return NULL;
-    const char *inner = inner_error(reply->str), *denied = denial(inner);
-    char *text = denied ? mem_printf("NOPERM %s", denied) : mem_strdup(inner);
-    redisReply plain = {.type = REDIS_REPLY_ERROR, .str = text, .len = strlen(text)};
-    char *doing = mem_printf("script %s on %s", s->name, c->manifest);
-    struct fault *f = reply_fault(&plain, doing);
-    free(doing);
-    free(text);
-    return f;
-}
-
-/* What an answer must look like; a server, a proxy or a renamed command may send anything. */
-static bool is_answer(const redisReply *reply)
-{
-    return reply->type == REDIS_REPLY_ARRAY && reply->elements > 0 && reply->element[0]->type == REDIS_REPLY_STRING;
-}
-
-static struct fault *run(struct conn *conn, const struct script *s, const struct claim *c, struct words *w,
+static struct fault *run(struct conn *conn, const struct script *s, const struct claim *c, struct script_words *w,
                          redisReply **reply)
 {
-    char *text = mem_printf("%s%s", prologue, s->text);
-    w->argv[WORD_SCRIPT] = text;
-    w->lens[WORD_SCRIPT] = strlen(text);
-    struct fault *f = send_words(conn, w, reply);
-    free(text);
-    if (f) return f;
-    f = script_fault(s, c, *reply);
-    if (!f && !is_answer(*reply))
-        f = fault_new(FAULT_PROTOCOL, "script %s on %s answered what no script of nwmerge answers", s->name,
-                      c->manifest);
-    if (f) freeReplyObject(*reply);
-    return f;
-}
-
-static bool answer_is(const redisReply *reply, const char *word) { return strcmp(reply->element[0]->str, word) == 0; }
-
-/* Word i of an answer; "" when it is not there or no string. */
-static const char *answer_text(const redisReply *reply, size_t i)
-{
-    return i < reply->elements && reply->element[i]->type == REDIS_REPLY_STRING ? reply->element[i]->str : "";
-}
-
-/* Number i of an answer, as an integer or in digits; 0 when it is neither. */
-static uint64_t answer_number(const redisReply *reply, size_t i)
-{
-    if (i < reply->elements && reply->element[i]->type == REDIS_REPLY_INTEGER)
-        return reply->element[i]->integer > 0 ? (uint64_t)reply->element[i]->integer : 0;
-    const char *text = answer_text(reply, i);
-    return *text >= '0' && *text <= '9' ? strtoumax(text, NULL, 10) : 0;
+    script_send(conn, s, w);
+    return script_take(conn, s, c->manifest, reply);
 }
 
 static struct fault *busy_fault(enum fault_kind kind, const redisReply *reply, const char *advice)
 {
-    char *holder = claim_holder(answer_text(reply, 1));
+    char *holder = script_holder(script_answer_text(reply, 1));
     struct fault *f = fault_new(kind, "worker %s holds the lease, for %.1f s more unless it renews it%s", holder,
-                                (double)answer_number(reply, 2) / 1000, advice);
+                                (double)script_answer_number(reply, 2) / 1000, advice);
     free(holder);
     return f;
 }
@@ -311,13 +177,13 @@ static struct fault *busy_fault(enum fault_kind kind, const redisReply *reply, c
 /* "lost" and "state" mean the same in every script. NULL when the answer is neither. */
 static struct fault *refusal(const struct claim *c, const redisReply *reply)
 {
-    if (answer_is(reply, "state"))
+    if (script_answer_is(reply, "state"))
         return fault_new(FAULT_LEASE_LOST, "%s is in state \"%s\" now: somebody else changed it", c->manifest,
-                         answer_text(reply, 1));
-    if (!answer_is(reply, "lost")) return NULL;
-    if (*answer_text(reply, 1) == '\0')
+                         script_answer_text(reply, 1));
+    if (!script_answer_is(reply, "lost")) return NULL;
+    if (*script_answer_text(reply, 1) == '\0')
         return fault_new(FAULT_LEASE_LOST, "%s is gone: the dataset was dropped, or Redis lost its data", c->manifest);
-    char *holder = claim_holder(answer_text(reply, 1));
+    char *holder = script_holder(script_answer_text(reply, 1));
     struct fault *f = fault_new(FAULT_LEASE_LOST, "worker %s has taken the dataset over", holder);
     free(holder);
     return f;
@@ -327,7 +193,7 @@ static struct fault *refusal(const struct claim *c, const redisReply *reply)
 static struct fault *judge_ok(const struct claim *c, const redisReply *reply)
 {
     struct fault *f = refusal(c, reply);
-    if (f || answer_is(reply, "ok")) return f;
+    if (f || script_answer_is(reply, "ok")) return f;
     return fault_new(FAULT_PROTOCOL, "a script on %s answered what no script of nwmerge answers", c->manifest);
 }
 
@@ -346,28 +212,28 @@ struct fault *script_join(struct conn *conn, const struct claim *c)
 
 static struct fault *begun(struct claim *c, const redisReply *reply)
 {
-    if (answer_is(reply, "busy")) return busy_fault(FAULT_DUPLICATE_WORKER, reply, "");
-    if (answer_is(reply, "contract"))
+    if (script_answer_is(reply, "busy")) return busy_fault(FAULT_DUPLICATE_WORKER, reply, "");
+    if (script_answer_is(reply, "contract"))
         return fault_new(FAULT_BAD_CONTRACT, "%s is of contract %s, this is a worker of contract %d; --drop removes it",
-                         c->manifest, answer_text(reply, 1), CONTRACT);
-    c->run = answer_number(reply, 1);
+                         c->manifest, script_answer_text(reply, 1), CONTRACT);
+    c->run = script_answer_number(reply, 1);
     free(c->list);
-    c->list = mem_strdup(answer_text(reply, 2));
-    if (!answer_is(reply, "begun") || c->run == 0 || *c->list == '\0')
+    c->list = mem_strdup(script_answer_text(reply, 2));
+    if (!script_answer_is(reply, "begun") || c->run == 0 || *c->list == '\0')
         return fault_new(FAULT_PROTOCOL, "script begin on %s named no run and no list", c->manifest);
     return NULL;
 }
 
 struct fault *script_begin(struct conn *conn, struct claim *c, const char *order, const char *source, int64_t keep_ms)
 {
-    struct words w;
+    struct script_words w;
     words_begin(&w, c);
-    add_number(&w, (uint64_t)c->lease_ms);
-    add(&w, c->nonce);
-    add(&w, order);
-    add(&w, source);
-    add_number(&w, (uint64_t)keep_ms);
-    add_number(&w, CONTRACT);
+    script_words_add_number(&w, (uint64_t)c->lease_ms);
+    script_words_add(&w, c->nonce);
+    script_words_add(&w, order);
+    script_words_add(&w, source);
+    script_words_add_number(&w, (uint64_t)keep_ms);
+    script_words_add_number(&w, CONTRACT);
     redisReply *reply;
     struct fault *f = run(conn, &begin, c, &w, &reply);
     if (f) return f;
@@ -378,10 +244,10 @@ struct fault *script_begin(struct conn *conn, struct claim *c, const char *order
 
 struct fault *script_heartbeat(struct conn *conn, const struct claim *c)
 {
-    struct words w;
+    struct script_words w;
     words_begin(&w, c);
-    add_number(&w, (uint64_t)c->lease_ms);
-    add_number(&w, (uint64_t)claim_list_expiry_ms(c));
+    script_words_add_number(&w, (uint64_t)c->lease_ms);
+    script_words_add_number(&w, (uint64_t)claim_list_expiry_ms(c));
     redisReply *reply;
     struct fault *f = run(conn, &heartbeat, c, &w, &reply);
     if (f) return f;
@@ -390,10 +256,10 @@ struct fault *script_heartbeat(struct conn *conn, const struct claim *c)
     return f;
 }
 
-static void add_field(struct words *w, const char *field, uint64_t n)
+static void add_field(struct script_words *w, const char *field, uint64_t n)
 {
-    add(w, field);
-    add_number(w, n);
+    script_words_add(w, field);
+    script_words_add_number(w, n);
 }
 
 /* The same name until it is answered for: then a reclaim whose reply was lost can be asked again. */
@@ -406,23 +272,23 @@ static void choose_next_list(struct claim *c)
 
 static struct fault *reclaimed(struct claim *c, const redisReply *reply, struct reclaimed *out)
 {
-    if (answer_is(reply, "ready")) {
+    if (script_answer_is(reply, "ready")) {
         out->how = RECLAIM_READY;
         return NULL;
     }
-    if (answer_is(reply, "lost") && *answer_text(reply, 1) == '\0') {
+    if (script_answer_is(reply, "lost") && *script_answer_text(reply, 1) == '\0') {
         out->how = RECLAIM_GONE;
         return NULL;
     }
-    if (answer_is(reply, "list"))
+    if (script_answer_is(reply, "list"))
         return fault_new(FAULT_CHANGED, "%s names the list %s, not %s: somebody else changed it", c->manifest,
-                         answer_text(reply, 1), c->list);
+                         script_answer_text(reply, 1), c->list);
     struct fault *f = refusal(c, reply);
     if (f) return f;
-    if (!answer_is(reply, "ours") || reply->elements < 2 || reply->element[1]->type != REDIS_REPLY_INTEGER)
+    if (!script_answer_is(reply, "ours") || reply->elements < 2 || reply->element[1]->type != REDIS_REPLY_INTEGER)
         return fault_new(FAULT_PROTOCOL, "script reclaim on %s named no length", c->manifest);
     out->how = RECLAIM_OURS;
-    out->items = answer_number(reply, 1);
+    out->items = script_answer_number(reply, 1);
     if (reply->elements > 2 && reply->element[2]->type == REDIS_REPLY_STRING)
         out->last = (struct bytes){reply->element[2]->str, (size_t)reply->element[2]->len};
     free(c->list);
@@ -433,15 +299,15 @@ static struct fault *reclaimed(struct claim *c, const redisReply *reply, struct 
 
 struct fault *script_reclaim(struct conn *conn, struct claim *c, size_t last_most, struct reclaimed *out)
 {
-    struct words w;
+    struct script_words w;
     *out = (struct reclaimed){0};
     if (!c->next_list) choose_next_list(c);
     words_begin(&w, c);
-    add_number(&w, (uint64_t)c->lease_ms);
-    add_number(&w, (uint64_t)claim_list_expiry_ms(c));
-    add(&w, c->list);
-    add(&w, c->next_list);
-    add_number(&w, last_most);
+    script_words_add_number(&w, (uint64_t)c->lease_ms);
+    script_words_add_number(&w, (uint64_t)claim_list_expiry_ms(c));
+    script_words_add(&w, c->list);
+    script_words_add(&w, c->next_list);
+    script_words_add_number(&w, last_most);
     struct fault *f = run(conn, &reclaim, c, &w, &out->reply);
     if (f) {
         out->reply = NULL;
@@ -458,26 +324,26 @@ void reclaimed_fini(struct reclaimed *r)
     *r = (struct reclaimed){0};
 }
 
-static void add_edge(struct words *w, const char *field, struct bytes edge)
+static void add_edge(struct script_words *w, const char *field, struct bytes edge)
 {
-    add(w, field);
-    add_bytes(w, edge.data ? edge.data : "", edge.len);
+    script_words_add(w, field);
+    script_words_add_bytes(w, edge.data ? edge.data : "", edge.len);
 }
 
 static struct fault *sealed(const struct claim *c, const struct totals *t, const redisReply *reply)
 {
-    if (answer_is(reply, "length"))
+    if (script_answer_is(reply, "length"))
         return fault_new(FAULT_CHANGED, "%s holds %" PRIu64 " items where %" PRIu64 " were sent", c->list,
-                         answer_number(reply, 1), t->items);
+                         script_answer_number(reply, 1), t->items);
     return judge_ok(c, reply);
 }
 
 struct fault *script_ready(struct conn *conn, const struct claim *c, const struct totals *t, int64_t ttl_ms)
 {
-    struct words w;
+    struct script_words w;
     words_begin(&w, c);
-    add_number(&w, (uint64_t)ttl_ms);
-    add_number(&w, t->items);
+    script_words_add_number(&w, (uint64_t)ttl_ms);
+    script_words_add_number(&w, t->items);
     add_field(&w, "bytes", t->bytes);
     add_field(&w, "max_item", t->max_item);
     add_field(&w, "max_window", t->max_window);
@@ -487,8 +353,8 @@ struct fault *script_ready(struct conn *conn, const struct claim *c, const struc
     }
     char digest[DIGEST_TEXT];
     digest_text(&t->digest, digest);
-    add(&w, "digest");
-    add(&w, digest);
+    script_words_add(&w, "digest");
+    script_words_add(&w, digest);
     redisReply *reply;
     struct fault *f = run(conn, &ready, c, &w, &reply);
     if (f) return f;
@@ -497,27 +363,27 @@ struct fault *script_ready(struct conn *conn, const struct claim *c, const struc
     return f;
 }
 
-static void add_fault(struct words *w, const struct fault *why, const char *traceback, const char *at)
+static void add_fault(struct script_words *w, const struct fault *why, const char *traceback, const char *at)
 {
-    add(w, "error");
-    add(w, fault_name(why));
+    script_words_add(w, "error");
+    script_words_add(w, fault_name(why));
     add_field(w, "exit", (uint64_t)fault_exit(why));
-    add(w, "message");
-    add(w, fault_message(why));
-    add(w, "traceback");
-    add(w, traceback);
+    script_words_add(w, "message");
+    script_words_add(w, fault_message(why));
+    script_words_add(w, "traceback");
+    script_words_add(w, traceback);
     if (at) {
-        add(w, "at");
-        add(w, at);
+        script_words_add(w, "at");
+        script_words_add(w, at);
     }
 }
 
 struct fault *script_fail(struct conn *conn, const struct claim *c, const struct totals *t, const struct fault *why,
                           const char *at)
 {
-    struct words w;
+    struct script_words w;
     words_begin(&w, c);
-    add_number(&w, t->items);
+    script_words_add_number(&w, t->items);
     add_field(&w, "bytes", t->bytes);
     char *traceback = fault_traceback(why);
     add_fault(&w, why, traceback, at);
@@ -533,22 +399,22 @@ struct fault *script_fail(struct conn *conn, const struct claim *c, const struct
 static struct fault *removed(const redisReply *reply, struct dropped *out)
 {
     *out = (struct dropped){0};
-    if (answer_is(reply, "busy")) return busy_fault(FAULT_BUSY, reply, "; --force drops it all the same");
-    if (answer_is(reply, "nothing")) return NULL;
+    if (script_answer_is(reply, "busy")) return busy_fault(FAULT_BUSY, reply, "; --force drops it all the same");
+    if (script_answer_is(reply, "nothing")) return NULL;
     out->found = true;
-    out->run = answer_number(reply, 1);
-    out->items = answer_number(reply, 2);
-    out->bytes = answer_number(reply, 3);
-    const char *list = answer_text(reply, 4);
+    out->run = script_answer_number(reply, 1);
+    out->items = script_answer_number(reply, 2);
+    out->bytes = script_answer_number(reply, 3);
+    const char *list = script_answer_text(reply, 4);
     out->list = *list ? mem_strdup(list) : NULL;
     return NULL;
 }
 
 struct fault *script_drop(struct conn *conn, const struct claim *c, bool force, struct dropped *out)
 {
-    struct words w;
+    struct script_words w;
     words_begin(&w, c);
-    add(&w, force ? "1" : "0");
+    script_words_add(&w, force ? "1" : "0");
     redisReply *reply;
     *out = (struct dropped){0};
     struct fault *f = run(conn, &drop, c, &w, &reply);

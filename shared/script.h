@@ -42,8 +42,6 @@ void claim_init(struct claim *c, const char *prefix, const char *job, const char
 void claim_fini(struct claim *c);
 /* How long an unfinished list outlives the last heartbeat, ms: a net under workers that die. */
 int64_t claim_list_expiry_ms(const struct claim *c);
-/* HOST:PID of a token, for people; the caller frees. */
-char *claim_holder(const char *token);
 
 /* What a finished load adds up to. first and last hold at most DATASET_EDGE_MAX bytes and belong to somebody else. */
 struct totals {

@@ -7,6 +7,7 @@
 #include "shared/dataset.h"
 #include "shared/mem.h"
 #include "shared/script.h"
+#include "shared/script_run.h"
 
 static void say(const struct options *o, const struct claim *c, const struct dropped *d)
 {
@@ -82,7 +83,7 @@ static struct fault *refuse_if_leased(struct conn *conn, const struct options *o
     free(lease);
     if (f) return f;
     if (reply->type == REDIS_REPLY_STRING) {
-        char *holder = claim_holder(reply->str);
+        char *holder = script_holder(reply->str);
         f = fault_new(FAULT_BUSY,
                       "worker %s holds the lease; nothing of job %s was dropped (--force drops it all the same)",
                       holder, o->job);

@@ -19,14 +19,15 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 enum { ELEMENTS_MAX = 128 };
 
 static const char *const words[] = {
-    "contract", "state",      "run",     "list",
-    "token",    "lease",      "order",   "items",
-    "bytes",    "max_item",   "first",   "last",
-    "digest",   "source",     "error",   "exit",
-    "at",       "message",    "started", "traceback",
-    "finished", "loading",    "ready",   "consumed",
-    "failed",   "max_window", "1",       "dropped",
-    "0",        "12",         "a:1:b",   "0123456789abcdeffedcba9876543210",
+    "contract", "state",       "run",     "list",
+    "token",    "lease",       "order",   "items",
+    "bytes",    "max_item",    "first",   "last",
+    "digest",   "source",      "error",   "exit",
+    "at",       "message",     "started", "traceback",
+    "finished", "loading",     "ready",   "consumed",
+    "failed",   "max_window",  "1",       "dropped",
+    "0",        "12",          "a:1:b",   "0123456789abcdeffedcba9876543210",
+    "consumer", "consumed_at",
 };
 enum { WORDS = sizeof words / sizeof *words };
 
@@ -127,6 +128,7 @@ static void check_accepted(const struct manifest *m)
     if (m->state > DATASET_DROPPED) abort();
     if (m->state == DATASET_READY && (!m->list || (m->items > 0 && !*m->list))) abort();
     if (m->state == DATASET_LOADING && !m->token) abort();
+    if (m->state == DATASET_CONSUMED && m->has_consumed && (!m->list || m->consumed > m->items)) abort();
     if (m->lease_ms < 0 || m->started < 0 || m->finished < 0 || m->exit < 0 || m->exit > EXIT_TIMEOUT) abort();
     if (m->first.len > DATASET_EDGE_MAX || m->last.len > DATASET_EDGE_MAX) abort();
     struct fault *f = manifest_fault(m, "demo", "2");

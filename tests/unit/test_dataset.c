@@ -358,6 +358,33 @@ Test(dataset, numbers_of_a_ready_manifest_fit_together)
     }
 }
 
+Test(dataset, what_is_consumed)
+{
+    struct fake k;
+    struct manifest m;
+    fake_ready(&k);
+    fake_set(&k, "state", "consumed");
+    assert_fine(&k); /* of another make, which says no more */
+    fake_set(&k, "consumed", "5");
+    fake_set(&k, "consumer", "host-b:1:0123456789ab");
+    fake_set(&k, "consumed_at", "10 a 2 b");
+    cr_assert_null(manifest_read(&m, &k.root));
+    cr_assert(m.has_consumed);
+    cr_assert_eq(m.consumed, 5);
+    cr_assert_str_eq(m.consumer, "host-b:1:0123456789ab");
+    cr_assert_str_eq(m.consumed_at, "10 a 2 b");
+    manifest_fini(&m);
+    fake_set(&k, "consumed", "12");
+    assert_fine(&k);
+    fake_set(&k, "consumed", "13");
+    assert_bad(&k, FAULT_BAD_CONTRACT, "consumed");
+    fake_set(&k, "consumed", "x");
+    assert_bad(&k, FAULT_BAD_CONTRACT, "consumed");
+    fake_set(&k, "consumed", "5");
+    fake_set(&k, "list", NULL);
+    assert_bad(&k, FAULT_BAD_CONTRACT, "a consumed dataset has no field list");
+}
+
 Test(dataset, loading_needs_run_and_token)
 {
     struct fake k;

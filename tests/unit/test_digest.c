@@ -113,3 +113,33 @@ Test(digest, what_is_no_digest_is_refused)
         cr_assert_not(digest_parse(bad[i], &d), "%s", bad[i]);
     }
 }
+
+Test(digest, subtract_undoes_add)
+{
+    struct digest a = {0, 0}, b = {0, 0}, sum = {0, 0};
+    digest_add_item(&a, "a", 1);
+    digest_add_item(&b, "b", 1);
+    for (int i = 0; i < 100; i++) { /* carries and borrows */
+        digest_add(&sum, &a);
+        digest_add(&sum, &b);
+    }
+    for (int i = 0; i < 100; i++) digest_subtract(&sum, &a);
+    for (int i = 0; i < 99; i++) digest_subtract(&sum, &b);
+    cr_assert(digest_equal(&sum, &b));
+}
+
+Test(digest, bytes_in_pieces)
+{
+    char bytes[5000];
+    for (size_t i = 0; i < sizeof bytes; i++) bytes[i] = (char)(i * 7);
+    struct byte_digest *d = byte_digest_new();
+    for (size_t at = 0, len; at < sizeof bytes; at += len) {
+        len = at % 700 + 1 < sizeof bytes - at ? at % 700 + 1 : sizeof bytes - at;
+        byte_digest_add(d, bytes + at, len);
+        struct digest whole = {0, 0}, now = byte_digest_value(d);
+        digest_add_item(&whole, bytes, at + len);
+        cr_assert(digest_equal(&whole, &now), "%zu bytes", at + len);
+    }
+    byte_digest_free(d);
+    byte_digest_free(NULL);
+}

@@ -9,6 +9,7 @@
 #include "shared/conn.h"
 #include "shared/fault.h"
 #include "shared/script.h"
+#include "shared/script_run.h"
 #include "tests/unit/private_redis.h"
 
 #define MANIFEST "nwm:{j:1}"
@@ -123,7 +124,7 @@ Test(script, a_second_worker_is_refused_while_the_first_lives)
 {
     begin(&claim);
     struct claim second = other_claim();
-    char *holder = claim_holder(claim.token);
+    char *holder = script_holder(claim.token);
     expect(script_begin(conn, &second, "", "x", 0), FAULT_DUPLICATE_WORKER, holder);
     cr_assert_str_eq(field("token"), claim.token);
     free(holder);

@@ -554,3 +554,101 @@ Test(stream, plain_lists_are_judged_by_what_was_seen)
     cr_assert_geq(stream_weight(stream, 10), 40000);
     cr_assert_lt(stream_items_in(stream, 64 * 1024), items_before);
 }
+
+/* ---- places to go on from ---------------------------------------------------------------------------------------- */
+
+static struct stream_mark mark_before(uint64_t n)
+{
+    struct stream_mark mark = {.items = n};
+    for (uint64_t i = 0; i < n; i++) {
+        digest_add_item(&mark.digest, list->items[i].data, list->items[i].len);
+        mark.bytes += list->items[i].len;
+    }
+    if (n == 0) return mark;
+    digest_add_item(&mark.tail, list->items[n - 1].data, list->items[n - 1].len);
+    mark.tail_len = list->items[n - 1].len;
+    return mark;
+}
+
+static void expect_mark(struct stream_mark is, uint64_t n)
+{
+    struct stream_mark should = mark_before(n);
+    cr_assert_eq(is.items, n);
+    cr_assert_eq(is.bytes, should.bytes);
+    cr_assert(digest_equal(&is.digest, &should.digest), "the digest before item %d", (int)n);
+    cr_assert_eq(is.tail_len, should.tail_len);
+    cr_assert(digest_equal(&is.tail, &should.tail), "the item before item %d", (int)n);
+}
+
+/* Before every item, whether it has arrived with others or was returned with them. */
+Test(stream, it_knows_every_place)
+{
+    push_numbers(25);
+    open_honest();
+    expect_mark(stream_mark(stream, NULL, 0), 0);
+    for (uint64_t seen = 0; seen < 25;) {
+        uint64_t n = stream_unasked(stream) < 4 ? stream_unasked(stream) : 4;
+        if (n > 0) stream_ask(stream, n);
+        struct batch *b;
+        uint32_t from;
+        uint64_t number;
+        cr_assert(fake_answer(wire));
+        cr_assert_eq(stream_next(stream, &b, &from, &number), STREAM_BATCH);
+        for (uint32_t i = from; i <= b->count; i++) expect_mark(stream_mark(stream, b, i), seen + i - from);
+        seen += b->count - from;
+        stream_return(stream, b);
+        expect_mark(stream_mark(stream, NULL, 0), seen);
+    }
+}
+
+/* Reads the rest from item n on; the number of items that came. */
+static uint64_t rest_from(uint64_t n, struct stream_mark from, bool from_end)
+{
+    struct stream_spec spec = honest_spec();
+    spec.from = from;
+    spec.from_end = from_end;
+    open_with(&spec);
+    uint64_t seen = 0;
+    for (;;) {
+        if (stream_state(stream) == STREAM_OPEN && stream_unasked(stream) > 0 && link_outstanding(wire) == 0)
+            stream_ask(stream, stream_unasked(stream) < 7 ? stream_unasked(stream) : 7);
+        struct batch *b;
+        uint32_t first;
+        uint64_t number;
+        enum stream_next what = stream_next(stream, &b, &first, &number);
+        if (what == STREAM_WAIT) cr_assert(fake_answer(wire));
+        if (what == STREAM_END || what == STREAM_FAULT) return seen;
+        if (what != STREAM_BATCH) continue;
+        cr_assert_eq(number, n + seen + 1);
+        seen += b->count - first;
+        stream_return(stream, b);
+    }
+}
+
+Test(stream, it_goes_on_from_every_place)
+{
+    push_numbers(25);
+    for (uint64_t n = 0; n <= 25; n++)
+        for (int from_end = 0; from_end < 2; from_end++) {
+            cr_assert_eq(rest_from(n, mark_before(n), from_end), 25 - n);
+            cr_assert_null(stream_fault(stream));
+            cr_assert_eq(stream_stats(stream)->items, 25);
+        }
+}
+
+Test(stream, a_place_that_is_not_the_lists_is_found)
+{
+    push_numbers(25);
+    struct stream_mark wrong = mark_before(10);
+    wrong.tail.low ^= 1;
+    cr_assert_eq(rest_from(10, wrong, false), 0);
+    cr_assert(fault_is(stream_fault(stream), FAULT_CHANGED));
+    wrong = mark_before(10);
+    wrong.digest.low ^= 1;
+    rest_from(10, wrong, false);
+    cr_assert(fault_is(stream_fault(stream), FAULT_MISMATCH));
+    wrong = mark_before(10);
+    wrong.bytes++;
+    rest_from(10, wrong, false);
+    cr_assert(fault_is(stream_fault(stream), FAULT_CHANGED));
+}

@@ -67,7 +67,7 @@ struct consume {
 
 /* ---- the place in a dataset, as the manifest keeps it ------------------------------------------------------------ */
 
-static char *place_text(const struct stream_mark *at)
+char *consume_place_text(const struct stream_mark *at)
 {
     char digest[DIGEST_TEXT], tail[DIGEST_TEXT];
     digest_text(&at->digest, digest);
@@ -75,15 +75,14 @@ static char *place_text(const struct stream_mark *at)
     return mem_printf("%" PRIu64 " %s %zu %s", at->bytes, digest, at->tail_len, tail);
 }
 
-/* Reads what place_text() writes, and nothing else. */
-static bool read_place(const char *text, struct stream_mark *at)
+bool consume_read_place(const char *text, struct stream_mark *at)
 {
     char digest[DIGEST_TEXT], tail[DIGEST_TEXT];
     uint64_t tail_len;
     if (sscanf(text, "%" SCNu64 " %32s %" SCNu64 " %32s", &at->bytes, digest, &tail_len, tail) != 4) return false;
     at->tail_len = tail_len;
     if (!digest_parse(digest, &at->digest) || !digest_parse(tail, &at->tail)) return false;
-    char *again = place_text(at);
+    char *again = consume_place_text(at);
     bool same = strcmp(again, text) == 0;
     free(again);
     return same;
@@ -115,7 +114,7 @@ static void send_step(struct consume *c, struct conn *conn, struct part *p, enum
     if (step == RELEASE) script_release_send(conn, &p->consumer, c->in_order);
     if (step != TRIM) return;
     expect_removed(c, p, p->target.items);
-    char *at = place_text(&p->target);
+    char *at = consume_place_text(&p->target);
     script_trim_send(conn, &p->consumer, p->target.items, at);
     free(at);
 }
@@ -129,7 +128,7 @@ static struct fault *nothing_left(const struct part *p)
 static struct fault *take_place(struct consume *c, struct part *p, const struct claimed *claimed)
 {
     struct stream_mark gone = {.items = claimed->consumed};
-    bool known = gone.items == 0 || (claimed->at && read_place(claimed->at, &gone));
+    bool known = gone.items == 0 || (claimed->at && consume_read_place(claimed->at, &gone));
     bool begun = c->resume && p->at.items > p->base.items;
     p->trimmed = gone.items;
     expect_removed(c, p, gone.items);

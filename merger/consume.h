@@ -53,4 +53,9 @@ bool consume_release(struct consume *c, bool in_order);
 /* The same for a merge that an earlier process completed. */
 void consume_settle(const struct options *o, struct roster *r, const char *who);
 
+/* A place in a dataset as the manifest keeps it, but for the number of items; the caller frees. */
+char *consume_place_text(const struct stream_mark *at);
+/* Reads what that writes, and nothing else. */
+bool consume_read_place(const char *text, struct stream_mark *at);
+
 #endif

@@ -2,8 +2,8 @@
  * fuzz_checkpoint.c - arbitrary text as a checkpoint.
  *
  * The first byte chooses. Either the rest is the file as it is; or it is the file without its last line, which is added here with
- * the sum it should have, so that what lies before is looked at; or it gives the values of all lines in their order. What is
- * accepted must give the same text again, byte for byte.
+ * the sum it should have, so that what lies before is looked at; or it gives the values of all lines in their order. Or it is
+ * the place of a consumer in a manifest. What is accepted must give the same text again, byte for byte.
  */
 #include <inttypes.h>
 #include <stdint.h>
@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "merger/checkpoint.h"
+#include "merger/consume.h"
 
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size);
 
@@ -75,10 +76,24 @@ static void add_sum(struct buf *out)
     buf_printf(out, "sum=%s\n", text);
 }
 
+static int try_place(const struct input *in)
+{
+    struct stream_mark at = {0};
+    char *text = mem_strndup((const char *)in->data, in->size);
+    if (consume_read_place(text, &at)) {
+        char *again = consume_place_text(&at);
+        if (strcmp(again, text) != 0) abort();
+        free(again);
+    }
+    free(text);
+    return 0;
+}
+
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 {
     struct input in = {data, size};
-    uint8_t choice = next(&in) % 4;
+    uint8_t choice = next(&in) % 5;
+    if (choice == 4) return try_place(&in);
     struct buf text = {0}, again = {0};
     if (choice == 0) {
         buf_append(&text, in.data, in.size);

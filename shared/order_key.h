@@ -65,6 +65,10 @@ void key_put_letters(struct buf *text, unsigned letters);
 /* Appends "-kPOS1[,POS2]". */
 void key_put(struct buf *text, const struct order_key *key);
 
+/* Does a number (KEY_NUMBER) that begins where the key does end before the key's own end is looked at? It ends at a blank, as the fields
+ * do, and at most separators. */
+bool key_number_ends_itself(const struct order_key *key, int separator);
+
 /* The key within an item. separator: a byte, or SEPARATOR_NONE. */
 struct bytes key_find(const struct order_key *key, int separator, const char *item, size_t len);
 

@@ -47,6 +47,7 @@ struct merge {
     size_t n;
     struct heap *heap;
     struct keys keys;
+    bool is_bytes; /* order_is_bytes() */
     bool stale; /* norms were made anew, and the heap does not know yet */
     bool runs;  /* the top is of the same stream as the one before: maybe it goes on like that */
     struct fetch *fetch;
@@ -111,6 +112,7 @@ struct merge *merge_new(struct stream **streams, size_t n, struct fetch *fetch, 
     m->walked = options->past.walked;
     struct bytes last = options->past.last;
     if (last.data) remember_last(m, last.data, last.len, order_norm(options->order, last.data, last.len, 0));
+    m->is_bytes = order_is_bytes(options->order);
     m->heap = heap_new(n, items_tie, m);
     keys_init(&m->keys, options->order, n);
     return m;
@@ -264,6 +266,21 @@ static inline bool is_behind(struct merge *m, struct front *f, uint32_t at, uint
     return norm > before || (norm == before && (norm_is_exact(norm) || !falls(m, f, at)));
 }
 
+/* Item `at` of a batch, whose bytes are these: its norm, and whether it is in order. */
+static inline uint64_t look_at(struct merge *m, struct front *f, uint32_t at, const char *item, size_t len)
+{
+    uint64_t norm;
+    if (m->is_bytes && at > f->next) {
+        const struct seen *before = seen_at(f, at - 1);
+        if (order_norm_after(m->options.order, f->bytes + before->begin, before->end - before->begin - 1, item, len,
+                             m->keys.prefix.len, &norm, &f->broken))
+            return norm;
+    }
+    norm = norm_of(m, item, len);
+    f->broken = !is_behind(m, f, at, norm);
+    return norm;
+}
+
 /* Looks at the items that come, until AHEAD are known, and checks that they are in order. */
 static __attribute__((noinline)) void look_ahead(struct merge *m, struct front *f)
 {
@@ -272,9 +289,8 @@ static __attribute__((noinline)) void look_ahead(struct merge *m, struct front *
     uint32_t begin = (uint32_t)batch_start(f->batch, f->known);
     for (uint32_t i = f->known; i < end; f->known = ++i) {
         const uint32_t item_end = ends[i];
-        uint64_t norm = norm_of(m, f->bytes + begin, item_end - begin - 1);
+        uint64_t norm = look_at(m, f, i, f->bytes + begin, item_end - begin - 1);
         *seen_at(f, i) = (struct seen){norm, begin, item_end};
-        f->broken = !is_behind(m, f, i, norm);
         if (__builtin_expect(f->broken, 0)) return;
         begin = item_end;
     }

@@ -16,8 +16,11 @@
 #include "shared/mem.h"
 #include "shared/stop.h"
 
-/* One write for about 20,000 items. Larger ones gained nothing measurable. */
+/* The buffer takes a run and its tags whole, whatever their size, up to BUFFER_SIZE - WRITE_SIZE. */
 enum { BUFFER_SIZE = 256 * 1024 };
+/* What is worth a write. While a larger one is under way nobody takes in what the server sends, which then waits: with 128 KB, L took
+ * 1.25 of the drain's time instead of 1.10, and F 1.38 instead of 1.22. */
+enum { WRITE_SIZE = 32 * 1024 };
 /* How often a FIFO is looked at that nobody reads yet. */
 enum { FIFO_LOOK_MS = 50 };
 /* How often a kept temporary is opened again because its name went to another file meanwhile. */
@@ -360,9 +363,9 @@ void sink_close(struct sink *s)
 
 size_t sink_pending(const struct sink *s) { return s->used - s->written + s->outside_len; }
 
-bool sink_has_room(const struct sink *s) { return s->outside_len == 0 && s->used < BUFFER_SIZE / 2; }
+bool sink_has_room(const struct sink *s) { return s->outside_len == 0 && s->used < WRITE_SIZE; }
 
-/* The buffer takes any piece up to half its size while it has room; anything larger would only be copied for nothing. */
+/* While it has room the buffer takes any piece of ordinary size; copying a huge one would be for nothing. */
 void sink_append(struct sink *s, const void *data, size_t len)
 {
     s->bytes += len;

@@ -189,6 +189,24 @@ bool order_norm_behind(const struct order *o, const char *item, size_t len, cons
     return true;
 }
 
+/* Below zero where the first of the two is the smaller. shared: what they have in common. */
+static inline int compare_behind(size_t shared, const char *a, size_t alen, const char *b, size_t blen)
+{
+    if (shared < alen && shared < blen) return (unsigned char)a[shared] - (unsigned char)b[shared];
+    return (alen > blen) - (alen < blen);
+}
+
+bool order_norm_after(const struct order *o, const char *before, size_t before_len, const char *item, size_t len,
+                      size_t prefix_len, uint64_t *norm, bool *falls)
+{
+    size_t shared = bytes_shared(before, before_len, item, len, false);
+    if (shared < prefix_len) return false;
+    *falls = o->whole_bytes * compare_behind(shared, before, before_len, item, len) > 0;
+    *norm = finish_norm(o, bytes_norm(item + prefix_len, len - prefix_len));
+    return true;
+}
+
+bool order_is_bytes(const struct order *o) { return o->whole_bytes != 0; }
 bool order_can_skip(const struct order *o) { return o->can_skip; }
 
 size_t order_shared(const struct order *o, const char *a, size_t alen, const char *b, size_t blen)

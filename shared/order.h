@@ -67,6 +67,14 @@ uint64_t order_norm(const struct order *o, const char *item, size_t len, size_t 
 bool order_norm_behind(const struct order *o, const char *item, size_t len, const char *prefix, size_t prefix_len,
                        uint64_t *norm);
 
+/* The same for an item that comes behind another one whose first key begins with the prefix: *falls says whether it sorts before that
+ * one. What the two share is looked at once, for the prefix and the order (R: user time 38 to 34 ns an item). Only where
+ * order_is_bytes(). */
+bool order_norm_after(const struct order *o, const char *before, size_t before_len, const char *item, size_t len,
+                      size_t prefix_len, uint64_t *norm, bool *falls);
+
+/* Is all that is compared the whole item as bytes, forwards or with -r? */
+bool order_is_bytes(const struct order *o);
 bool order_can_skip(const struct order *o);
 /* How many bytes the first keys of a and b share from their beginning. Only where order_can_skip(). */
 size_t order_shared(const struct order *o, const char *a, size_t alen, const char *b, size_t blen);

@@ -7,38 +7,11 @@
 
 enum { NAMED = 20 };
 
-/* ---- the array --------------------------------------------------------------------------------------------------- */
-
-struct member *attendance_add(struct attendance *a, const char *job, const char *id, bool is_plain)
-{
-    a->members = mem_array(a->members, a->count + 1, sizeof *a->members);
-    struct member *m = &a->members[a->count++];
-    *m = (struct member){.id = mem_strdup(id), .is_plain = is_plain, .lease_left_ms = -1};
-    m->name = is_plain ? mem_strdup(id) : mem_printf("%s:%s", job, id);
-    return m;
-}
-
-static void free_member(struct member *m)
-{
-    free(m->name);
-    free(m->id);
-    manifest_fini(&m->manifest);
-    fault_free(m->fault);
-}
-
-void attendance_fini(struct attendance *a)
-{
-    for (size_t i = 0; i < a->count + a->left_out; i++) free_member(&a->members[i]);
-    free(a->members);
-    fault_free(a->late);
-}
-
 /* ---- who did not come -------------------------------------------------------------------------------------------- */
 
 static size_t unseen_of(const struct options *o, const struct attendance *a)
 {
-    size_t seen = 0;
-    for (size_t i = 0; i < a->count; i++) seen += !a->members[i].is_plain;
+    size_t seen = attendance_datasets(a);
     return o->workers > seen ? o->workers - seen : 0;
 }
 

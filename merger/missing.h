@@ -1,27 +1,11 @@
 /*
  * missing.h - datasets that did not come, or cannot be had: the one fault that names them all, and with --partial what it takes
  * to go on without them.
- *
- * Works on the members of a roster: an array of `count` members that take part, and behind them, with --partial, those that are
- * left out, each with its fault.
  */
 #ifndef NWM_MISSING_H
 #define NWM_MISSING_H
 
-#include "merger/roster.h"
-
-/* The members of a roster, embedded there. */
-struct attendance {
-    struct member *members;
-    size_t count;       /* that take part */
-    size_t left_out;    /* behind them */
-    size_t unseen;      /* of the left out one, which stands for those of -w that nobody ever saw: how many */
-    struct fault *late; /* what ends the merge when all that is wrong is that some did not come in time */
-};
-
-void attendance_fini(struct attendance *a);
-/* A new one that takes part; only while none is left out. */
-struct member *attendance_add(struct attendance *a, const char *job, const char *id, bool is_plain);
+#include "merger/attendance.h"
 
 /* Timeout, naming those that are not ready, and how many of -w have not shown up. */
 struct fault *missing_timed_out(const struct options *o, const struct attendance *a) MUST_CHECK;

@@ -36,13 +36,6 @@ struct roster {
 
 /* ---- members ----------------------------------------------------------------------------------------------------- */
 
-static struct member *find_member(struct roster *r, const char *id)
-{
-    for (size_t i = 0; i < r->all.count; i++)
-        if (!r->all.members[i].is_plain && strcmp(r->all.members[i].id, id) == 0) return &r->all.members[i];
-    return NULL;
-}
-
 /* Only the lists named take part when nothing else was asked for. */
 static bool wants_datasets(const struct options *o)
 {
@@ -143,23 +136,15 @@ static struct fault *read_ids(struct roster *r)
     struct fault *fault = NULL;
     for (size_t i = 0; i < r->server_count && !fault; i++) fault = read_set(&r->servers[i], key, &ids, &n);
     n = sort_unique(ids, n);
-    for (size_t i = 0; i < n && !fault; i++)
-        if (!find_member(r, ids[i])) attendance_add(&r->all, r->options->job, ids[i], false);
+    if (!fault) attendance_add_new(&r->all, r->options->job, ids, n);
     free_texts(ids, n);
     free(key);
     return fault;
 }
 
-static size_t count_datasets(const struct roster *r)
-{
-    size_t n = 0;
-    for (size_t i = 0; i < r->all.count; i++) n += !r->all.members[i].is_plain;
-    return n;
-}
-
 static struct fault *check_count(const struct roster *r)
 {
-    size_t n = count_datasets(r);
+    size_t n = attendance_datasets(&r->all);
     if (r->options->workers == 0 || n <= r->options->workers) return NULL;
     struct buf ids = {0};
     for (size_t i = 0, shown = 0; i < r->all.count && shown < 40; i++)
@@ -185,23 +170,6 @@ static struct fault *find_members(struct roster *r)
     }
     for (size_t i = 0; i < o->list_count; i++) attendance_add(&r->all, o->job, o->lists[i], true);
     return NULL;
-}
-
-/* With -w, datasets join while they are waited for; ids sort, so the members have to be sorted again. */
-static void sort_members(struct roster *r)
-{
-    size_t n = 0;
-    char **ids = mem_array(NULL, r->all.count + 1, sizeof *ids);
-    struct member *sorted = mem_array(NULL, r->all.count + 1, sizeof *sorted);
-    for (size_t i = 0; i < r->all.count; i++)
-        if (!r->all.members[i].is_plain) ids[n++] = r->all.members[i].id;
-    dataset_sort_ids(ids, n);
-    for (size_t i = 0; i < n; i++) sorted[i] = *find_member(r, ids[i]);
-    for (size_t i = 0, at = n; i < r->all.count; i++)
-        if (r->all.members[i].is_plain) sorted[at++] = r->all.members[i];
-    memcpy(r->all.members, sorted, r->all.count * sizeof *sorted);
-    free(sorted);
-    free(ids);
 }
 
 /* ---- what a look means ------------------------------------------------------------------------------------------- */
@@ -340,7 +308,7 @@ static const struct member *first_wrong(const struct roster *r)
 
 static bool all_decided(const struct roster *r)
 {
-    if (r->options->workers > count_datasets(r) && wants_datasets(r->options)) return false;
+    if (r->options->workers > attendance_datasets(&r->all) && wants_datasets(r->options)) return false;
     for (size_t i = 0; i < r->all.count; i++)
         if (!r->all.members[i].is_plain && !is_decided(&r->all.members[i])) return false;
     return true;
@@ -407,7 +375,7 @@ static void tell_waiting(const struct roster *r)
 {
     size_t ready = 0;
     for (size_t i = 0; i < r->all.count; i++) ready += !r->all.members[i].is_plain && r->all.members[i].ready;
-    size_t of = r->options->workers > count_datasets(r) ? r->options->workers : count_datasets(r);
+    size_t of = r->options->workers > attendance_datasets(&r->all) ? r->options->workers : attendance_datasets(&r->all);
     char *line = mem_printf("waiting: %zu of %zu datasets ready", ready, of);
     if (log_is_terminal()) log_progress(line);
     free(line);
@@ -461,7 +429,8 @@ struct fault *roster_wait(struct roster *r)
     if (!first_wrong(r) || r->options->partial) fault = look_at_all_lists(r, true);
     if (!fault) fault = roster_settle(r);
     if (fault) return fault;
-    if (r->options->id_count == 0) sort_members(r);
+    /* With -w, datasets join while they are waited for. */
+    if (r->options->id_count == 0) attendance_sort(&r->all);
     return NULL;
 }
 

@@ -26,6 +26,7 @@
 #include "shared/decimal.h"
 #include "shared/mem.h"
 #include "shared/order_key.h"
+#include "shared/word8.h"
 
 enum {
     /* No order for people has more; it bounds what a text from elsewhere makes us do. */
@@ -189,19 +190,26 @@ bool order_norm_behind(const struct order *o, const char *item, size_t len, cons
     return true;
 }
 
-/* Below zero where the first of the two is the smaller. shared: what they have in common. */
-static inline int compare_behind(size_t shared, const char *a, size_t alen, const char *b, size_t blen)
+/* What two texts share, and below, at or above zero, how they compare. */
+static inline size_t compare_from_start(const char *a, size_t alen, const char *b, size_t blen, int *difference)
 {
-    if (shared < alen && shared < blen) return (unsigned char)a[shared] - (unsigned char)b[shared];
-    return (alen > blen) - (alen < blen);
+    size_t shorter = alen < blen ? alen : blen;
+    for (size_t i = 0; i < shorter; i += 8) {
+        uint64_t x = word8_load_most(a + i, shorter - i), y = word8_load_most(b + i, shorter - i);
+        if (x == y) continue;
+        *difference = word8_big_endian(x) < word8_big_endian(y) ? -1 : 1;
+        return i + (unsigned)__builtin_ctzll(x ^ y) / 8;
+    }
+    *difference = (alen > blen) - (alen < blen);
+    return shorter;
 }
 
 bool order_norm_after(const struct order *o, const char *before, size_t before_len, const char *item, size_t len,
                       size_t prefix_len, uint64_t *norm, bool *falls)
 {
-    size_t shared = bytes_shared(before, before_len, item, len, false);
-    if (shared < prefix_len) return false;
-    *falls = o->whole_bytes * compare_behind(shared, before, before_len, item, len) > 0;
+    int difference;
+    if (compare_from_start(before, before_len, item, len, &difference) < prefix_len) return false;
+    *falls = o->whole_bytes * difference > 0;
     *norm = finish_norm(o, bytes_norm(item + prefix_len, len - prefix_len));
     return true;
 }

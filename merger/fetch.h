@@ -4,12 +4,12 @@
  * Each stream has a window, the bytes it may hold and have asked for. All windows together, with the fixed buffers, stay
  * under the cap whatever the items turn out to weigh, because a window is charged with the most a reply can hold.
  *
- *   - Windows start small, so that the first item comes quickly and `--limit 10` reads little. When the merge has
- *     used up a batch, the stream's window becomes what keeps the connection busy: streams that are not being consumed (disjoint
- *     ranges) keep their few items and cost nothing.
+ *   - Windows start small, and so do batches, one stream after another: the first item comes quickly, `--limit 10` reads little, and with
+ *     thousands of streams the merge is under way while what comes next is fetched. When the merge has used up a batch, the
+ *     stream's window becomes what keeps the connection busy: streams that are not being consumed (disjoint ranges) keep their
+ *     few items and cost nothing, and one that is followed alone has the connection for itself.
  *   - A stream the merge waits for, on a connection that is not busy, gets more: up to an even share of half the memory, and then
- *     of the other half as long as there is some; when it is used up, the others give theirs back. So a merge that reads one
- *     stream at a time gets deep read-ahead for it.
+ *     of the other half as long as there is some; when it is used up, the others give theirs back.
  *   - What is on its way on a connection is what its server can send in two round trips, at most 8 MB, however many streams
  *     share it. When that is used up, the streams that the merge waits for go first.
  */

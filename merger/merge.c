@@ -48,8 +48,8 @@ struct merge {
     struct heap *heap;
     struct keys keys;
     bool is_bytes; /* order_is_bytes() */
-    bool stale; /* norms were made anew, and the heap does not know yet */
-    bool runs;  /* the top is of the same stream as the one before: maybe it goes on like that */
+    bool stale;    /* norms were made anew, and the heap does not know yet */
+    bool runs;     /* the top is of the same stream as the one before: maybe it goes on like that */
     struct fetch *fetch;
     struct sink *sink;
 

@@ -24,14 +24,17 @@
 
 #include "shared/mem.h"
 
-enum { READ_SIZE = 256 << 10, QUEUE_MOST = 256 << 20, WAYS_MOST = 64 };
+enum { READ_SIZE = 128 << 10, QUEUE_MOST = 256 << 20, WAYS_MOST = 64 };
 
 struct piece {
     struct piece *next;
     uint64_t due_ns;
     size_t len, sent;
-    char data[];
+    char data[READ_SIZE];
 };
+
+/* Those that are not in use. They are kept: fresh memory for each would make the long ways slow, which hold more of them. */
+static struct piece *idle;
 
 /* One direction of a connection. from: -1 when nothing more comes; to: -1 when it is closed. */
 struct way {
@@ -110,20 +113,36 @@ static void take_client(int listener, const char *server)
 
 /* ---- passing on ---- */
 
+static struct piece *take_piece(void)
+{
+    struct piece *p = idle;
+    if (!p) return mem_alloc(sizeof *p);
+    idle = p->next;
+    return p;
+}
+
+static void give_back(struct piece *p)
+{
+    p->next = idle;
+    idle = p;
+}
+
 static void take_in(struct way *w)
 {
-    struct piece *p = mem_alloc(sizeof *p + READ_SIZE);
+    struct piece *p = take_piece();
     ssize_t n = recv(w->from, p->data, READ_SIZE, MSG_DONTWAIT);
     if (n < 0 && (errno == EAGAIN || errno == EINTR)) {
-        free(p);
+        give_back(p);
         return;
     }
     if (n <= 0) { /* the end travels as an empty piece, as late as the bytes before it */
         n = 0;
         w->from = -1;
     }
-    p = mem_realloc(p, sizeof *p + (size_t)n);
-    *p = (struct piece){.due_ns = now_ns() + delay_ns, .len = (size_t)n};
+    p->next = NULL;
+    p->due_ns = now_ns() + delay_ns;
+    p->len = (size_t)n;
+    p->sent = 0;
     if (w->last) {
         w->last->next = p;
     } else {
@@ -139,7 +158,7 @@ static void drop_first(struct way *w)
     w->first = p->next;
     if (!w->first) w->last = NULL;
     w->queued -= p->len;
-    free(p);
+    give_back(p);
 }
 
 /* One side is gone: so is the connection. What the other way still held is of no use to anybody. */

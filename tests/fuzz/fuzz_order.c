@@ -87,6 +87,10 @@ static int check_pair(const struct order *o, struct bytes a, struct bytes b)
     uint64_t x = order_norm(o, a.data, a.len, shared), y = order_norm(o, b.data, b.len, shared), behind = 0;
     check_norms(x, y, truth);
     require(order_norm_behind(o, b.data, b.len, key, shared, &behind) && behind == y);
+    bool falls;
+    if (!order_is_bytes(o)) return truth;
+    require(order_norm_after(o, a.data, a.len, b.data, b.len, shared, &behind, &falls) && behind == y);
+    require(falls == (truth > 0));
     return truth;
 }
 

@@ -233,6 +233,70 @@ Test(fetch, starts_small)
     cr_assert_leq(memory_held(), 8 * 17 * 1024);
 }
 
+static uint64_t new_items(const struct fake_request *r) { return r->last - r->first + (r->first == 0); }
+
+/* With many streams the merge can begin when each has a little: all get their first items before any gets more. */
+Test(fetch, first_items_for_all_then_more)
+{
+    struct fetch_limits limits = {.memory = 64 * (size_t)MB};
+    for (size_t i = 0; i < 4; i++) add_list(10000, twelve, false);
+    fine(open_fetch(&limits));
+    fetch_ask(fetch);
+    cr_assert_geq(wire->count, 12);
+    for (size_t i = 0; i < 4; i++) {
+        cr_assert_eq(new_items(&wire->requests[i]), 16);
+        cr_assert_eq(new_items(&wire->requests[4 + i]), 64);
+        cr_assert_eq(new_items(&wire->requests[8 + i]), 256);
+    }
+}
+
+/* However small the windows: while one batch is consumed, another is here or on its way. */
+Test(fetch, two_batches_in_any_window)
+{
+    struct fetch_limits limits = {.memory = MB, .fixed = 0};
+    for (size_t i = 0; i < STREAMS; i++) add_list(5000, twelve, false);
+    fine(open_fetch(&limits));
+    for (int round = 0; round < 40; round++) {
+        for (size_t i = 0; i < STREAMS; i++) {
+            fetch_ask(fetch);
+            fake_answer_all(wire);
+            fetch_ask(fetch);
+            fake_answer_all(wire);
+            uint64_t number;
+            uint32_t from;
+            struct batch *held, *next;
+            if (stream_next(streams[i], &held, &from, &number) != STREAM_BATCH) continue;
+            fetch_ask(fetch);
+            fake_answer_all(wire);
+            enum stream_next what = stream_next(streams[i], &next, &from, &number);
+            if (round > 4) cr_assert_neq(what, STREAM_WAIT, "round %d, stream %zu", round, i);
+            stream_return(streams[i], held);
+            fetch_consumed(fetch, i);
+            if (what != STREAM_BATCH) continue;
+            stream_return(streams[i], next);
+            fetch_consumed(fetch, i);
+        }
+    }
+}
+
+/* A stream that is followed alone has what its connection can carry, however many share it. */
+Test(fetch, a_lone_stream_is_given_the_connection)
+{
+    struct fetch_limits limits = {.memory = 64 * (size_t)MB};
+    for (size_t i = 0; i < 16; i++) add_list(i == 0 ? 400000 : 10000, twelve, false);
+    fine(open_fetch(&limits));
+    fetch_ask(fetch);
+    fake_answer_all(wire);
+    consumer = (struct consumer){.open = 1};
+    for (int i = 0; i < 30; i++) cr_assert(next_batch(0, &limits));
+    fetch_ask(fetch);
+    size_t others = 0;
+    for (size_t i = 1; i < 16; i++) others += stream_memory(streams[i]);
+    cr_assert_gt(stream_memory(streams[0]), 400 * 1024, "%zu", stream_memory(streams[0]));
+    cr_assert_lt(others, 16 * 17 * 1024);
+    stream_return(streams[0], consumer.batch[0]);
+}
+
 Test(fetch, limit_is_never_read_beyond)
 {
     struct fetch_limits limits = {.memory = 64 * (size_t)MB, .has_item_limit = true, .item_limit = 25};

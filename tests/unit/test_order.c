@@ -33,6 +33,20 @@ static struct order *order_of(const char *options)
 
 static int sign(int n) { return (n > 0) - (n < 0); }
 
+/* What looks at both at once says of b behind a what the others say of the two. */
+static void check_norm_after(const struct order *o, const char *a, size_t alen, const char *b, size_t blen, int result)
+{
+    uint64_t norm;
+    bool falls;
+    size_t shared = order_shared(o, a, alen, b, blen);
+    for (size_t prefix = 0; prefix <= shared; prefix++) {
+        cr_assert(order_norm_after(o, a, alen, b, blen, prefix, &norm, &falls), "%s and %s", a, b);
+        cr_assert_eq(norm, order_norm(o, b, blen, prefix), "%s and %s, prefix %zu", a, b, prefix);
+        cr_assert_eq(falls, result > 0, "%s and %s, order %s", a, b, order_name(o));
+    }
+    cr_assert_not(order_norm_after(o, a, alen, b, blen, shared + 1, &norm, &falls), "%s and %s", a, b);
+}
+
 /* Compares, and checks the norms and the other way round on the way. */
 static int compare(const struct order *o, const char *a, size_t alen, const char *b, size_t blen)
 {
@@ -51,6 +65,7 @@ static int compare(const struct order *o, const char *a, size_t alen, const char
         cr_assert(!norm_is_exact(p) || result == 0, "%s and %s, order %s", a, b, order_name(o));
     else
         cr_assert_eq(p < q ? -1 : 1, result, "%s and %s, order %s", a, b, order_name(o));
+    if (order_is_bytes(o)) check_norm_after(o, x, alen, y, blen, result);
     free(x);
     free(y);
     return result;
@@ -227,6 +242,40 @@ Test(order, fields_between_separators)
                               "9")),
                  1);
     order_free(o);
+}
+
+/* A number may go on where its key does not. */
+Test(order, numbers_end_with_their_key)
+{
+    EQUAL("-t. -k1,1n", "1.5", "1.7", "1");
+    EQUAL("-t5 -k1,1n", "151", "152", "1");
+    EQUAL("-t- -k2,2n", "x--5", "y--7", "z", "u-0");
+    EQUAL("-t  -k2,2n", "x  5", "y  7", "z");
+    EQUAL("-k1.1,1.2n", "123", "124", "12");
+    EQUAL("-k1.3,1n", "12 5", "34 6", "x");
+    EQUAL("-k2,1n", "1 2", "3 4");
+    RISING("-k2,2n", "a 1 9", "b 2 0", "c   3", "d 10 -1");
+    RISING("-t, -k2,3n", "x,-1,5", "y,,7", "z,1");
+    RISING("-k3,3n", "eight-and-more  and\ttabs 7", "a\tb\t8", "the-first-blank-is-far-away x 9", "y z 10");
+}
+
+/* Items of one to two words, which differ in each place in turn. */
+Test(order, neighbours)
+{
+    static const char text[] = "abcdefghijklmnopq";
+    for (size_t len = 0; len < sizeof text; len++) {
+        for (size_t at = 0; at < len; at++) {
+            char other[sizeof text];
+            memcpy(other, text, sizeof text);
+            other[at] = (char)(other[at] ^ 0x80);
+            struct order *o = order_of(at % 2 ? "-r" : "");
+            cr_assert_eq(compare(o, text, len, other, len), at % 2 ? 1 : -1);
+            compare(o, text, len, text, len);
+            compare(o, text, len, text, at);
+            compare(o, text, at, text, len);
+            order_free(o);
+        }
+    }
 }
 
 Test(order, characters_of_fields)

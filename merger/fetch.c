@@ -217,7 +217,7 @@ static void widen(struct lane *lane, size_t window)
 /* Is what is on its way on the connection mostly its own? Then the merge follows this stream only, for now. */
 static bool has_connection_for_itself(const struct lane *lane)
 {
-    return 2 * stream_reserved(lane->stream) >= link_outstanding_bytes(stream_link(lane->stream));
+    return 2 * stream_reserved(lane->stream) > link_outstanding_bytes(stream_link(lane->stream));
 }
 
 static void grow(struct lane *lane, size_t most)

@@ -16,8 +16,8 @@ enum { PIECE_BYTES = 64 * 1024 };
  * guesses of the processor go wrong (user time of N 39 to 28 ns an item, of L 56 to 45, of R 37 to 28, with the tournament). */
 enum { AHEAD = 32 };
 /* So many streams do not fit into the cache: contenders of the tournament that lost to the top so late are fetched before they are
- * asked for (K: user time 200 to 166 ns an item). */
-enum { MANY = 256, NEAR = 4, FAR = 16 };
+ * asked for (K: user time 118 to 105 ns an item). */
+enum { MANY = 256, LATE = 8 };
 
 /* An item that was looked at: its norm, and where it is in the block, with its separator. */
 struct seen {
@@ -39,11 +39,19 @@ struct front {
     struct seen seen[AHEAD]; /* item i at i % AHEAD */
 };
 
+/* Where a stream's first item is, and what is known of the one behind it: what its front says, which is not in the cache either. */
+struct place {
+    const char *item;
+    const struct seen *seen;
+};
+
 struct merge {
     struct merge_options options;
     struct stream **streams;
     struct front *fronts;
     uint64_t *upcoming; /* of each stream, the norm of the item behind its first one */
+    struct place *
+        places; /* of each stream, where there are MANY; at times of an item before, since they only tell what to fetch */
     size_t n;
     struct heap *heap;
     struct keys keys;
@@ -106,6 +114,7 @@ struct merge *merge_new(struct stream **streams, size_t n, struct fetch *fetch, 
     m->fetch = fetch;
     m->sink = sink;
     m->fronts = mem_zalloc((n + 1) * sizeof *m->fronts);
+    m->places = mem_zalloc((n + 1) * sizeof *m->places);
     m->upcoming = mem_zalloc((n + 1) * sizeof *m->upcoming);
     for (size_t i = 0; i < n; i++) m->total += stream_spec(streams[i])->items - stream_spec(streams[i])->base.items;
     m->items = options->past.items;
@@ -130,6 +139,7 @@ void merge_free(struct merge *m)
     buf_free(&m->last);
     free(m->fronts);
     free(m->upcoming);
+    free(m->places);
     free(m);
 }
 
@@ -468,16 +478,14 @@ static uint32_t piece_end(const struct merge *m, size_t stream, uint32_t to)
     return to;
 }
 
-/* With thousands of streams nothing of the next top is in the cache. Those that may be it soon are fetched, in two steps: where their
- * item is, and the item. */
+/* With thousands of streams nothing of the next top is in the cache. What is of those that may be it soon is fetched. */
 static inline void fetch_contenders(struct merge *m)
 {
-    for (size_t i = NEAR; i < FAR; i++) __builtin_prefetch(&m->fronts[heap_contender(m->heap, i)]);
-    for (size_t i = 1; i < NEAR; i++) {
-        struct front *f = &m->fronts[heap_contender(m->heap, i)];
-        const struct seen *item = seen_at(f, f->next);
-        __builtin_prefetch(item + 2);
-        __builtin_prefetch(f->bytes + item->begin);
+    for (size_t i = 1; i < LATE; i++) {
+        uint32_t stream = heap_contender(m->heap, i);
+        __builtin_prefetch(&m->fronts[stream]);
+        __builtin_prefetch(m->places[stream].item);
+        __builtin_prefetch(m->places[stream].seen);
     }
 }
 
@@ -517,7 +525,10 @@ static enum written write_run(struct merge *m, uint64_t quota)
     m->upcoming[stream] = seen_at(f, to + 1)->norm;
     replace_top(m, norm);
     m->runs = heap_top(m->heap).stream == stream;
-    if (m->n >= MANY) fetch_contenders(m);
+    if (m->n >= MANY) {
+        m->places[stream] = (struct place){f->bytes + seen_at(f, to)->begin, seen_at(f, to + 1)};
+        fetch_contenders(m);
+    }
     return WRITTEN;
 }
 

@@ -48,6 +48,7 @@ struct link {
     bool held;         /* the output is the slow side: silence means nothing */
     bool waits_for_input; /* what is to be sent waits for the server's part of a TLS handshake */
     char *scratch;        /* READ_SIZE bytes */
+    uint64_t reading_us;
 };
 
 static void start_connect(struct link *l);
@@ -217,10 +218,8 @@ static void write_out(struct link *l)
 
 /* One readable event, one large read. Under TLS a read brings one record at most, so there are several; what the library
  * holds beyond that is read as well, for the descriptor will not become readable for it. */
-static void on_readable(evutil_socket_t fd, short what, void *arg)
+static void read_in(struct link *l)
 {
-    (void)fd, (void)what;
-    struct link *l = arg;
     ssize_t n;
     size_t total = 0;
     do {
@@ -235,6 +234,15 @@ static void on_readable(evutil_socket_t fd, short what, void *arg)
              (total < READ_SIZE || endpoint_holds_input(l->context)));
     if (total > 0 && l->state != LINK_DOWN) restart_silence(l);
     if (l->waits_for_input && l->state != LINK_DOWN) write_out(l);
+}
+
+static void on_readable(evutil_socket_t fd, short what, void *arg)
+{
+    (void)fd, (void)what;
+    struct link *l = arg;
+    uint64_t begun_us = clock_us();
+    read_in(l);
+    l->reading_us += clock_us() - begun_us;
 }
 
 /* An address failed: is there another to try? Takes the fault. */
@@ -324,6 +332,7 @@ enum link_state link_state(const struct link *l) { return l->state; }
 const struct endpoint *link_endpoint(const struct link *l) { return l->endpoint; }
 uint64_t link_rtt_us(const struct link *l) { return l->rtt_us; }
 uint64_t link_answered(const struct link *l) { return l->answered; }
+uint64_t link_reading_us(const struct link *l) { return l->reading_us; }
 int64_t link_waiting_since(const struct link *l) { return l->waiting_since; }
 void link_break(struct link *l, struct fault *fault) { go_down(l, fault); }
 size_t link_outstanding(const struct link *l) { return l->count; }

@@ -55,6 +55,9 @@ uint64_t link_answered(const struct link *l);
  * On a link that is down: as it was then. */
 int64_t link_waiting_since(const struct link *l);
 
+/* How long reading and decoding took so far, in microseconds: a wait in the event loop is that much shorter than it looks. */
+uint64_t link_reading_us(const struct link *l);
+
 /* The round trip to the server in microseconds, as the greeting took it; 0 until the link is up. */
 uint64_t link_rtt_us(const struct link *l);
 

@@ -14,7 +14,7 @@ struct about {
     struct roster *roster;
     const struct options *options;
     size_t server;
-    struct fault *found; /* the first that does not fit */
+    struct fault **found; /* of each member */
 };
 
 /* Redis knows no empty lists. */
@@ -100,9 +100,10 @@ static void ask_about(struct conn *c, const struct about *a, const struct member
     conn_append_words(c, "LLEN", m->manifest.list, NULL);
 }
 
-/* What one dataset's answers mean goes into a->found, unless something was found before. */
-static struct fault *take_answers(struct conn *c, struct about *a, const struct member *m)
+/* What one dataset's answers mean goes into a->found. */
+static struct fault *take_answers(struct conn *c, struct about *a, size_t member)
 {
+    const struct member *m = roster_member(a->roster, member);
     redisReply *hash = NULL, *length = NULL;
     struct fault *fault = m->is_plain ? NULL : conn_reply(c, &hash);
     if (!fault) fault = conn_reply(c, &length);
@@ -110,10 +111,8 @@ static struct fault *take_answers(struct conn *c, struct about *a, const struct 
         struct fault *found = m->is_plain ? check_length(a, m, NULL, length) : check_dataset(a, m, hash, length);
         if (found && fault_may_pass(found)) {
             fault = found;
-        } else if (a->found) {
-            fault_free(found);
-        } else {
-            a->found = fault_about(found, "%s", m->name);
+        } else if (found) {
+            a->found[member] = fault_about(found, "%s", m->name);
         }
     }
     if (hash) freeReplyObject(hash);
@@ -121,29 +120,36 @@ static struct fault *take_answers(struct conn *c, struct about *a, const struct 
     return fault;
 }
 
+/* It may be asked again on another connection. */
+static void forget_found(struct about *a)
+{
+    for (size_t i = 0; i < roster_size(a->roster); i++) {
+        fault_free(a->found[i]);
+        a->found[i] = NULL;
+    }
+}
+
 static struct fault *ask_all(struct conn *c, void *about)
 {
     struct about *a = about;
     struct fault *fault = NULL;
     size_t n = roster_size(a->roster);
-    fault_free(a->found);
-    a->found = NULL;
+    forget_found(a);
     for (size_t begin = 0; begin < n && !fault; begin += PIPELINE) {
         size_t end = begin + PIPELINE < n ? begin + PIPELINE : n;
         for (size_t i = begin; i < end; i++)
             if (is_there(roster_member(a->roster, i), a->server)) ask_about(c, a, roster_member(a->roster, i));
         for (size_t i = begin; i < end && !fault; i++)
-            if (is_there(roster_member(a->roster, i), a->server))
-                fault = take_answers(c, a, roster_member(a->roster, i));
+            if (is_there(roster_member(a->roster, i), a->server)) fault = take_answers(c, a, i);
     }
     return fault;
 }
 
-struct fault *recheck_server(struct roster *r, const struct options *o, size_t server)
+struct fault *recheck_server(struct roster *r, const struct options *o, size_t server, struct fault **found)
 {
-    struct about a = {.roster = r, .options = o, .server = server};
+    struct about a = {.roster = r, .options = o, .server = server, .found = found};
     struct fault *fault = control_ask_now(roster_control(r, server), ask_all, &a);
-    if (!fault) return a.found;
-    fault_free(a.found);
+    if (!fault) return NULL;
+    forget_found(&a);
     return fault_frame(fault, "look at %s after it came back", endpoint_name(roster_endpoint(r, server)));
 }

@@ -11,9 +11,9 @@
 
 #include "merger/roster.h"
 
-/* The datasets and plain lists of one server. NULL, or Vanished and Changed for the first that does not fit, saying that the server
- * came back without it; Lost when plain lists were watched and the watch is gone. What may pass (fault_may_pass) is about
- * the server, which is away again. */
-struct fault *recheck_server(struct roster *r, const struct options *o, size_t server) MUST_CHECK;
+/* The datasets and plain lists of one server. found: one place for each member of the roster, NULL at first; those that do not fit get
+ * their fault there, the caller's: Vanished and Changed, saying that the server came back without it; Lost when plain lists were
+ * watched and the watch is gone. Returns what is about the server: what may pass (fault_may_pass) when it is away again. */
+struct fault *recheck_server(struct roster *r, const struct options *o, size_t server, struct fault **found) MUST_CHECK;
 
 #endif

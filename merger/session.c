@@ -221,11 +221,38 @@ static void fail_streams(struct session *s, size_t server, struct fault *fault)
     s->stalled = false; /* there is no event that would end a wait for them */
 }
 
+/* What a server that is back no longer has as it was: the first such dataset ends the merge; with --partial each takes only itself with it,
+ * where anything of it is still wanted. Takes the faults. */
+static struct fault *take_found(struct session *s, struct fault **found)
+{
+    struct fault *first = NULL;
+    for (size_t i = 0; i < s->stream_count; i++) {
+        if (!found[i]) continue;
+        if (s->options->partial && stream_unasked(s->streams[i]) > 0) {
+            stream_fail(s->streams[i], fault_frame(found[i], "merge job %s", s->options->job));
+        } else if (!s->options->partial && !first) {
+            first = found[i];
+        } else {
+            fault_free(found[i]);
+        }
+    }
+    return first;
+}
+
+static struct fault *recheck(struct session *s, size_t server)
+{
+    struct fault **found = mem_zalloc((s->stream_count + 1) * sizeof *found);
+    struct fault *fault = recheck_server(s->roster, s->options, server, found);
+    if (!fault) fault = take_found(s, found);
+    free(found);
+    return fault;
+}
+
 /* A server is back. If it has what it had, its streams go on from what they need: what was asked and did not come is unasked again. The
  * loop must not wait before they have asked. */
 static struct fault *go_on(struct session *s, size_t server)
 {
-    struct fault *fault = recheck_server(s->roster, s->options, server);
+    struct fault *fault = recheck(s, server);
     if (fault && fault_may_pass(fault)) return lifeline_failed(s->lines[server], fault);
     if (fault) return fault;
     lifeline_adopt(s->lines[server]);
@@ -384,16 +411,25 @@ static struct fault *turn(struct session *s)
     return s->phase == PHASE_MERGING ? tend_lines(s) : NULL;
 }
 
+/* The callbacks of the loop read and decode: that is work. */
+static uint64_t reading_us(const struct session *s)
+{
+    uint64_t us = 0;
+    for (size_t i = 0; i < s->line_count; i++)
+        if (s->lines[i]) us += link_reading_us(lifeline_link(s->lines[i]));
+    return us;
+}
+
 /* Waits for the loop when there is nothing to do but wait, and counts for whom. */
 static void spin(struct session *s)
 {
     bool waits = s->stalled || s->sink_waited_for;
-    uint64_t before = waits ? clock_us() : 0;
+    uint64_t before = waits ? clock_us() - reading_us(s) : 0;
     if (s->sink_waited_for) hold_lines(s, true);
     event_base_loop(s->base, waits ? EVLOOP_ONCE : EVLOOP_ONCE | EVLOOP_NONBLOCK);
     if (s->sink_waited_for) hold_lines(s, false);
     if (!waits) return;
-    uint64_t passed = clock_us() - before;
+    uint64_t passed = clock_us() - reading_us(s) - before;
     if (s->sink_waited_for) {
         s->times.output_us += passed;
     } else {

@@ -314,8 +314,7 @@ Test(asleep, by_debug)
 
 /* ---- what others do meanwhile */
 
-/* A merger in the middle, whose connections go through a proxy that is then gone. */
-static struct proc *middle_behind_proxy(struct middle *m, const char *options)
+static void load_four(struct middle *m)
 {
     server_start(&m->server, "%s", "");
     for (int i = 0; i < 4; i++) {
@@ -324,11 +323,22 @@ static struct proc *middle_behind_proxy(struct middle *m, const char *options)
             0);
         m->list[i] = fmt("%s", server_redis(&m->server, "HGET %s list", manifest_key(fmt("%d", i))));
     }
+}
+
+/* A merger in the middle, whose connections go through a proxy that is then gone. */
+static struct proc *begin_behind_proxy(struct middle *m, const char *options)
+{
     struct proc *p = proxy(m->server.socket, "");
     m->tap = tap_open("out");
     m->merger = spawn("nwm-merger -U unix://%s/proxy --memory 2M %s >out", test_dir(), options);
     tap_wait(m->tap, m->merger);
     return p;
+}
+
+static struct proc *middle_behind_proxy(struct middle *m, const char *options)
+{
+    load_four(m);
+    return begin_behind_proxy(m, options);
 }
 
 Test(meanwhile, reloaded)
@@ -358,6 +368,25 @@ Test(meanwhile, flushed)
     server_redis(&m.server, "FLUSHALL");
     proxy(m.server.socket, "");
     expect_err_has(expect_ends(&m, 1, "Vanished", dataset("0")), "came back without the data");
+}
+
+/* Of the last one nothing was written yet: with --partial the merge goes on without it, and without it only. */
+Test(meanwhile, dropped_before_its_first_item)
+{
+    struct middle m;
+    load_four(&m);
+    expect_exit(run("seq -f 9%%011.0f %d | nwm-worker -q -n -U %s -i late", 4 * MIDDLE_ITEMS, m.server.url), 0);
+    end_proxy(begin_behind_proxy(&m, "--partial"));
+    expect_exit(run("nwm-worker -U %s --drop -i late", m.server.url), 0);
+    proxy(m.server.socket, "");
+    char *out;
+    size_t len;
+    struct run r = middle_end(&m, &out, &len);
+    expect_exit(r, 3);
+    expect_err_has(r, dataset("late"));
+    expect_err_has(r, "Vanished");
+    write_bytes("merged", out, len);
+    expect_exit(run("seq -f %%012.0f 0 %d | cmp - merged", 4 * MIDDLE_ITEMS - 1), 0);
 }
 
 /* All items of a list, so the one that is read again is among them. */

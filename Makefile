@@ -118,14 +118,14 @@ UNIT_HELPERS   := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
 SYSTEM_HELPERS := $(filter-out tests/system/test_% tests/system/tool_% tests/system/shim_%,$(wildcard tests/system/*.c))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c)) $(patsubst %.cc,$(BUILD)/%,$(wildcard tests/bench/*.cc))
 FUZZ  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-SCRIPTS := $(wildcard config/setup config/demo tests/run tests/fuzz/run tests/bench/run tests/system/faults tests/system/chaos .ci/run)
+SCRIPTS := $(wildcard config/setup config/demo tests/run tests/fuzz/run tests/bench/run tests/system/faults tests/system/chaos tests/system/soak .ci/run)
 C_FILES := $(wildcard shared/*.[ch] worker/*.[ch] merger/*.[ch] tests/*/*.[ch])
 
 all: $(PROGRAMS)
 
 help:
 	@sed -n 's/^# \{0,1\}//;1,8p' Makefile
-	@echo 'Goals: all demo test check lint install uninstall dist clean bench faults chaos fuzz'
+	@echo 'Goals: all demo test check lint install uninstall dist clean bench faults chaos soak fuzz'
 
 # A change of compiler, flags or version rebuilds: they are in this file, which every object depends on and which is
 # written only when its content changes.
@@ -255,6 +255,10 @@ chaos: setup
 	$(submake) all $(SYSTEM_TOOLS) $(SYSTEM_SHIMS)
 	$(call script,tests/system/chaos)
 
+soak: setup
+	$(submake) all $(SYSTEM_TOOLS) $(SYSTEM_SHIMS)
+	$(call script,tests/system/soak)
+
 # Everything is compiled once more, by clang, with coverage for the fuzzer.
 FUZZ_CFLAGS := -O1 -g -fsanitize=address,undefined -fno-sanitize-recover=all -fno-omit-frame-pointer
 FUZZ_OBJECTS := $(patsubst %.c,$(BUILD)/fuzz/obj/%.o,$(SHARED) $(WORKER) $(MERGER))
@@ -321,7 +325,7 @@ clean:
 	elif [ -e '$(BUILD)' ]; then echo "nwmerge: $(BUILD) is not a build of this Makefile; left alone." >&2; fi
 
 FORCE:
-.PHONY: all help tests setup test check demo bench bench-programs faults chaos fuzz fuzz-programs format lint install uninstall dist clean FORCE
+.PHONY: all help tests setup test check demo bench bench-programs faults chaos soak fuzz fuzz-programs format lint install uninstall dist clean FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD)/obj $(BUILD)/fuzz/obj -name '*.d' 2>/dev/null)

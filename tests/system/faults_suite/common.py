@@ -42,10 +42,12 @@ def judge_resumed(scene, run, data, argv, killed=(), allowed=None):
     invariants.no_traces(scene, resumable=run.code != 0)
     if run.code == 0:
         return word
-    done = "--consume" in argv and scene.out.exists() and not any((scene.work / name).exists() for name in invariants.KEPT)
+    # Killed behind its last step, there is nothing left to do or to tell it by; one more that was killed may leave an empty temporary.
+    done = "--consume" in argv and scene.out.exists() and not (scene.work / "out.nwm-checkpoint").exists()
     run = again(scene, argv)
     if done and run.faults() and set(run.faults()) == {"Consumed"}:
-        return word  # it was killed behind its last step: there is nothing left to do or to tell it by
+        invariants.no_traces(scene)
+        return word
     demand(run.code == 0, "the same command afterwards did not complete" + invariants.shown(run))
     invariants.merged(run, scene.out, data.merged)
     invariants.no_traces(scene)

@@ -4,7 +4,10 @@
  *
  * It is kept as a tournament of losers (Knuth, The Art of Computer Programming 3, 5.4.1, "tree of losers"): the next item of the
  * winner's stream plays only those who lost against the one before, one comparison a level, and on a path that is known before the
- * first of them is made. MEASURED
+ * first of them is made. Random keys, against a textbook heap that sifts down, ns an item (make bench ONLY=heap): 9 to 8 with
+ * 2 streams, 12 to 15 with 8, 21 to 25 with 64, 23 to 28 with 512, 44 to 48 with 4,096. Where one stream's items come in runs, as in
+ * clustered keys, a textbook heap stops at the top, and so does the merge, which asks for heap_second() and follows the run: 2 to 4, 3 to 5, 5
+ * to 6, 8 to 7, 11 to 10.
  *
  * Entries whose keys are equal are told apart by the owner: exact keys (norm_is_exact) by the smaller stream number,
  * which is what makes the merge stable; inexact ones by a callback that compares the items themselves.

@@ -12,6 +12,7 @@ import multiprocessing
 import os
 import pathlib
 import random
+import re
 import shutil
 import signal
 import subprocess
@@ -26,7 +27,8 @@ from machine import BUILD, Program, Server
 from table import ROWS
 
 DATASETS = 4
-ITEMS_A_MINUTE = 13_000  # of each dataset: 1 MB a minute goes through the merger
+ITEMS_A_MINUTE = 40_000  # of each dataset: 3 MB a minute go through the merger, several times what it reads ahead
+MEMORY = "2M"
 LINES_A_SECOND = 200     # into the worker
 TURN_S = 0.02
 LOOK_EVERY_S = 1.0
@@ -83,6 +85,9 @@ class Rows:
 
 # ---- what lives as long as the soak ----------------------------------------------------------------------------------
 
+RECONNECTS = {"merger": re.compile(r'"reconnects":(\d+)'), "worker": re.compile("connected again")}
+
+
 class Looks:
     """Memory and descriptors of one process, over time."""
 
@@ -119,12 +124,12 @@ class Lives:
         self.server = Server(directory / "redis", aof=True)
         self.strikes = collections.Counter()
         self.began = self.next_strike = self.next_look = 0.0
-        self.problems = []
+        self.problems, self.reconnects = [], {}
 
     def begin(self):
         self._load()
         read, write = os.pipe()
-        self.merger = self._start("merger", ["nwm-merger", "-j", "long"], out=write)
+        self.merger = self._start("merger", ["nwm-merger", "-j", "long", "--memory", MEMORY, "--stats", "json"], out=write)
         os.close(write)
         os.set_blocking(read, False)
         self.output, self.got, self.seen = read, 0, hashlib.sha256()
@@ -249,8 +254,12 @@ class Lives:
         except machine.TooLong as why:
             self.problems.append(str(why))
             return
+        lost = RECONNECTS[name].findall(run.err)
+        self.reconnects[name] = sum(int(n) if n.isdigit() else 1 for n in lost)
         if run.code != 0:
             self.problems.append(f"the long-lived {name} ended with {run.code}" + invariants.shown(run))
+        elif not self.reconnects[name]:
+            self.problems.append(f"the long-lived {name} was never disturbed: that proves nothing")
         elif not is_right:
             self.problems.append(f"the long-lived {name} ended with 0 and is wrong: {what}")
 
@@ -297,7 +306,8 @@ def report(rows, lives):
     words = ", ".join(f"{n} {word}" for word, n in rows.words.most_common(8))
     strikes = ", ".join(f"{n} {name}" for name, n in lives.strikes.most_common())
     print(f"\n{sum(rows.counts.values())} faults injected ({kinds}), {len(rows.violations)} violations\n    ended: {words}, …\n"
-          f"{sum(lives.strikes.values())} strikes at the long-lived ({strikes})\n    merged {lives.got} bytes, loaded {lives.fed} items\n\n"
+          f"{sum(lives.strikes.values())} strikes at the long-lived ({strikes})\n    merged {lives.got} bytes, loaded {lives.fed} items, "
+          f"connected again {' and '.join(f'{n} times (the {name})' for name, n in lives.reconnects.items())}\n\n"
           f"{'the most in each third':38} {'first':>8} {'second':>8} {'last':>8}")
     wrong = len(rows.violations) + len(lives.problems)
     for name, (first, second, last), most in flat_lines(rows, lives):

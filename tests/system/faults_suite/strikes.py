@@ -1,4 +1,6 @@
 """One program behind a gate, struck at one of its commands; or in time."""
+import signal
+
 from gate import PHASES, Gate, Strike
 from scene import SLACK_S
 from table import Missed
@@ -70,7 +72,8 @@ def strike_in_time(scene, point, argv, data, action, bound=0, **how):
     if program.is_over(after):
         program.finish(bound + SLACK_S)
         raise Missed
+    has_begun = program.catches(signal.SIGTERM)
     action(program)
     run = program.finish(bound + SLACK_S)
-    run.early = point.place < 0.5
+    run.early = point.place < 0.5 or not has_begun
     return run

@@ -11,7 +11,7 @@ from runner import Case, Contender, Series, drain, gnu_sort, merger, python, she
 class Sizes:
     def __init__(self, quick):
         self.quick = quick
-        self.repeats = 3 if quick else 5
+        self.repeats = 3 if quick else 7
         self.slow = 1 if quick else 3          # repeats of peers that take many times as long
         self.tries = 1 if quick else 2         # of each setting, to find what suits the drain
         self.numbers = 1000000 if quick else 4000000

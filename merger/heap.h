@@ -4,10 +4,15 @@
  *
  * It is kept as a tournament of losers (Knuth, The Art of Computer Programming 3, 5.4.1, "tree of losers"): the next item of the
  * winner's stream plays only those who lost against the one before, one comparison a level, and on a path that is known before the
- * first of them is made. Random keys, against a textbook heap that sifts down, ns an item (make bench ONLY=heap): 9 to 8 with
- * 2 streams, 12 to 15 with 8, 21 to 25 with 64, 23 to 28 with 512, 44 to 48 with 4,096. Where one stream's items come in runs, as in
- * clustered keys, a textbook heap stops at the top, and so does the merge, which asks for heap_second() and follows the run: 2 to 4, 3 to 5, 5
- * to 6, 8 to 7, 11 to 10.
+ * first of them is made. The owner follows a run of one stream's items up to heap_second() and replaces the top once. Measured, ns an
+ * item (make bench ONLY=heap):
+ *
+ *     k                                     2     8    64   512  4096
+ *     random keys: this                   9.4  11.7  20.7  23.0  44.3
+ *         textbook heap, sifting down     8.4  14.8  23.9  27.9  47.2
+ *         std::priority_queue            18.3  30.3  43.7  44.8  61.7
+ *     keys in runs (clustered): this      1.7   2.6   5.2   7.6  10.2
+ *         textbook heap                   4.4   5.3   6.1   7.4   9.0
  *
  * Entries whose keys are equal are told apart by the owner: exact keys (norm_is_exact) by the smaller stream number,
  * which is what makes the merge stable; inexact ones by a callback that compares the items themselves.

@@ -136,7 +136,7 @@ Test(killed, again_and_again)
     for (int i = 0; i < 4; i++)
         expect_exit(run("seq -f %%012.0f %d 4 %d | nwm-worker -q -n -U %s -i %d", i, 4 * MIDDLE_ITEMS - 1, s.url, i),
                     0);
-    struct proc *p = spawn("nwm-merger -U %s --batch 20 --stats json --stats-file stats >merged", s.url);
+    struct proc *p = spawn("nwm-merger -U %s --batch 4 --stats json --stats-file stats >merged", s.url);
     cr_assert(wait_until(reads, &s, SOON));
     for (; is_alive(p); nap(30)) server_redis(&s, "CLIENT KILL TYPE normal SKIPME yes");
     expect_exit(wait_exit(p, SOON), 0);

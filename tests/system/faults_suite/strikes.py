@@ -72,8 +72,8 @@ def strike_in_time(scene, point, argv, data, action, bound=0, **how):
     if program.is_over(after):
         program.finish(bound + SLACK_S)
         raise Missed
-    has_begun = program.catches(signal.SIGTERM)
+    early = point.place < 0.5 or not program.catches(signal.SIGTERM) or scene.server.is_quiet()
     action(program)
     run = program.finish(bound + SLACK_S)
-    run.early = point.place < 0.5 or not has_begun
+    run.early = early
     return run

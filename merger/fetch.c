@@ -312,6 +312,17 @@ enum asked {
     ASKED_FULL, /* the connection is: it has to wait its turn */
 };
 
+/*
+ * How much may be on its way on a connection. Those that the merge waits for may add a batch to what is enough for the server, no more:
+ * Redis answers all the requests that it reads at once before it sends any of the answers, so that many for one stream would hold
+ * them all back (D: 58 requests, 32 ms; wall time by what Redis worked 1.22 to 1.17, of R 1.31 to 1.22).
+ */
+static size_t most_out(const struct link *l, enum urgency u)
+{
+    size_t most = target_of(l) + (u == URGENT ? MAX_BATCH : 0);
+    return most < OUTSTANDING ? most : OUTSTANDING;
+}
+
 /* Asks as far as the lane's window and its connection go. As long as its batches are still growing, one at a time: with thousands of streams
  * all have their first items soon, and the merge is under way while what comes behind them is fetched (K: 255 to 151 ns an item). */
 static enum asked ask_lane(struct lane *lane, const struct fetch *f, enum urgency u)
@@ -319,7 +330,7 @@ static enum asked ask_lane(struct lane *lane, const struct fetch *f, enum urgenc
     struct stream *s = lane->stream;
     struct link *link = stream_link(s);
     if (stream_state(s) != STREAM_OPEN) return ASKED_ALL;
-    size_t most = u == URGENT ? OUTSTANDING : target_of(link);
+    size_t most = most_out(link, u);
     for (uint64_t n; link_state(link) != LINK_DOWN && (n = next_request(f, lane)) > 0;) {
         size_t outstanding = link_outstanding_bytes(link);
         if (outstanding > 0 && outstanding + stream_weight(s, n) > most) return ASKED_FULL;

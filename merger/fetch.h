@@ -11,7 +11,7 @@
  *   - A stream the merge waits for, on a connection that is not busy, gets more: up to an even share of half the memory, and then
  *     of the other half as long as there is some; when it is used up, the others give theirs back.
  *   - What is on its way on a connection is what its server can send in two round trips, at most 8 MB, however many streams
- *     share it. When that is used up, the streams that the merge waits for go first.
+ *     share it. The streams that the merge waits for go first, and may ask for one batch more than that.
  */
 #ifndef NWM_FETCH_H
 #define NWM_FETCH_H

@@ -118,14 +118,14 @@ UNIT_HELPERS   := $(filter-out tests/unit/test_%,$(wildcard tests/unit/*.c))
 SYSTEM_HELPERS := $(filter-out tests/system/test_% tests/system/tool_% tests/system/shim_%,$(wildcard tests/system/*.c))
 BENCH := $(patsubst %.c,$(BUILD)/%,$(wildcard tests/bench/*.c)) $(patsubst %.cc,$(BUILD)/%,$(wildcard tests/bench/*.cc))
 FUZZ  := $(patsubst tests/fuzz/%.c,$(BUILD)/fuzz/%,$(wildcard tests/fuzz/fuzz_*.c))
-SCRIPTS := $(wildcard config/setup config/demo tests/run tests/fuzz/run tests/bench/run tests/system/faults tests/system/chaos tests/system/soak .ci/run)
+SCRIPTS := $(wildcard config/setup config/demo tests/run tests/valgrind tests/fuzz/run tests/bench/run tests/system/faults tests/system/chaos tests/system/soak .ci/run)
 C_FILES := $(wildcard shared/*.[ch] worker/*.[ch] merger/*.[ch] tests/*/*.[ch])
 
 all: $(PROGRAMS)
 
 help:
 	@sed -n 's/^# \{0,1\}//;1,8p' Makefile
-	@echo 'Goals: all demo test check lint install uninstall dist clean bench faults chaos soak fuzz'
+	@echo 'Goals: all demo test check lint install uninstall dist clean bench faults chaos soak valgrind fuzz'
 
 # A change of compiler, flags or version rebuilds: they are in this file, which every object depends on and which is
 # written only when its content changes.
@@ -232,6 +232,12 @@ check:
 	$(submake) tests
 	@BUILD='$(BUILD)' tests/run $(UNIT_TESTS) -- $(SYSTEM_TESTS)
 
+# The system tests, with both programs under valgrind: a quarter of an hour.
+valgrind: setup
+	@config/setup valgrind
+	$(submake) tests
+	@BUILD='$(BUILD)' tests/valgrind $(SYSTEM_TESTS)
+
 demo: setup
 	$(submake) all
 	@config/demo $(BUILD)
@@ -325,7 +331,7 @@ clean:
 	elif [ -e '$(BUILD)' ]; then echo "nwmerge: $(BUILD) is not a build of this Makefile; left alone." >&2; fi
 
 FORCE:
-.PHONY: all help tests setup test check demo bench bench-programs faults chaos soak fuzz fuzz-programs format lint install uninstall dist clean FORCE
+.PHONY: all help tests setup test check demo bench bench-programs faults chaos soak valgrind fuzz fuzz-programs format lint install uninstall dist clean FORCE
 .SECONDARY:
 
 -include $(shell find $(BUILD)/obj $(BUILD)/fuzz/obj -name '*.d' 2>/dev/null)

@@ -29,6 +29,19 @@ void attendance_fini(struct attendance *a)
     fault_free(a->late);
 }
 
+void attendance_remove(struct attendance *a, bool (*is_done)(const struct member *m))
+{
+    size_t kept = 0;
+    for (size_t i = 0; i < a->count; i++) {
+        if (is_done(&a->members[i])) {
+            free_member(&a->members[i]);
+        } else {
+            a->members[kept++] = a->members[i];
+        }
+    }
+    a->count = kept;
+}
+
 size_t attendance_datasets(const struct attendance *a)
 {
     size_t n = 0;

@@ -20,6 +20,8 @@ void attendance_fini(struct attendance *a);
 struct member *attendance_add(struct attendance *a, const char *job, const char *id, bool is_plain);
 /* Adds those datasets that are not there yet. */
 void attendance_add_new(struct attendance *a, const char *job, char *const *ids, size_t n);
+/* Takes those out that `is_done`; only while none is left out. */
+void attendance_remove(struct attendance *a, bool (*is_done)(const struct member *m));
 /* Those that take part: datasets in the order of their ids (dataset_sort_ids), then the lists as they were given. */
 void attendance_sort(struct attendance *a);
 /* How many that take part are datasets, not plain lists. */

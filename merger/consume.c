@@ -30,6 +30,7 @@ struct part {
     size_t server;
     uint64_t items;
     bool claimed; /* or perhaps: a claim was sent */
+    bool held;    /* items of it are, or may be, in a file with a checkpoint */
     char *list;
     struct stream_mark base, at; /* struct stream_spec */
     struct stream_mark target;   /* to be removed up to here, */
@@ -56,7 +57,7 @@ struct consume {
     struct part *parts;
     size_t count;
     struct server *servers;
-    bool in_order;    /* what RELEASE says */
+    bool in_order;    /* RELEASE: the merge is complete, so nothing is held any more */
     int64_t renew_at; /* clock_ms() */
 
     /* To a pipe: what is removed once the output has come to `due_bytes`. */
@@ -90,14 +91,12 @@ bool consume_read_place(const char *text, struct stream_mark *at)
 
 /* ---- asking ------------------------------------------------------------------------------------------------------ */
 
-/* Before anything of a dataset is in the output, the items that are gone must have been consumed in order by others; then,
- * by this merge. */
+/* What is in the output already must not have been consumed by others since. */
 static void send_claim(struct consume *c, struct conn *conn, struct part *p)
 {
     bool begun = p->at.items > p->base.items;
-    uint64_t most = !c->resume ? UINT64_MAX : begun ? p->at.items : 0;
     p->claimed = true;
-    script_claim_send(conn, &p->consumer, most, begun);
+    script_claim_send(conn, &p->consumer, begun ? p->base.items : UINT64_MAX, c->resume != NULL);
 }
 
 /* The last item that is consumed is still in the list, but for the last of all. From when a trim is sent, so much may be gone. */
@@ -111,7 +110,7 @@ static void send_step(struct consume *c, struct conn *conn, struct part *p, enum
 {
     if (step == CLAIM) send_claim(c, conn, p);
     if (step == RENEW) script_renew_send(conn, &p->consumer);
-    if (step == RELEASE) script_release_send(conn, &p->consumer, c->in_order);
+    if (step == RELEASE) script_release_send(conn, &p->consumer, c->in_order || !p->held);
     if (step != TRIM) return;
     expect_removed(c, p, p->target.items);
     char *at = consume_place_text(&p->target);
@@ -168,13 +167,19 @@ static struct fault *take_step(struct consume *c, struct conn *conn, struct part
     return fault;
 }
 
-static bool concerns(const struct part *p, enum step step)
+/* Of a dataset without items nothing is ever removed: it is consumed when the merge is complete. */
+static bool is_to_release(const struct consume *c, const struct part *p)
+{
+    return p->claimed && (p->trimmed < p->items || (p->items == 0 && !c->in_order));
+}
+
+static bool concerns(const struct consume *c, const struct part *p, enum step step)
 {
     switch (step) {
     case CLAIM: return true;
     case TRIM: return p->target.items > p->trimmed;
     case RENEW: return p->trimmed < p->items;
-    case RELEASE: return p->claimed && p->trimmed < p->items;
+    case RELEASE: return is_to_release(c, p);
     }
     return false;
 }
@@ -233,7 +238,7 @@ static void send_next(struct consume *c, struct server *s, size_t server)
     size_t end = s->sent + PIPELINE < c->count ? s->sent + PIPELINE : c->count;
     for (size_t i = s->sent; i < end; i++) {
         struct part *p = &c->parts[i];
-        s->asked[i % PIPELINE] = p->server == server && concerns(p, s->step);
+        s->asked[i % PIPELINE] = p->server == server && concerns(c, p, s->step);
         if (s->asked[i % PIPELINE]) send_step(c, s->conn, p, s->step);
     }
     s->sent = end;
@@ -293,7 +298,7 @@ static struct fault *ask_server(struct consume *c, size_t server, enum step step
 static bool concerns_server(const struct consume *c, size_t server, enum step step)
 {
     for (size_t i = 0; i < c->count; i++)
-        if (c->parts[i].server == server && concerns(&c->parts[i], step)) return true;
+        if (c->parts[i].server == server && concerns(c, &c->parts[i], step)) return true;
     return false;
 }
 
@@ -413,6 +418,7 @@ static void make_parts(struct consume *c)
         if (!c->resume) continue;
         p->at = resume_mark(c->resume, i);
         p->base = resume_base(c->resume, i);
+        p->held = p->at.items > p->base.items;
     }
 }
 
@@ -478,6 +484,14 @@ static void aim(struct consume *c, const struct merge *m)
     for (size_t i = 0; i < c->count; i++) c->parts[i].target = merge_mark(m, i);
 }
 
+void consume_hold(struct consume *c, const struct merge *m)
+{
+    for (size_t i = 0; i < c->count && c->resume; i++) {
+        struct part *p = &c->parts[i];
+        if (!p->held) p->held = merge_mark(m, i).items > p->base.items;
+    }
+}
+
 struct fault *consume_saved(struct consume *c, const struct merge *m)
 {
     if (is_busy(c)) return NULL;
@@ -529,10 +543,9 @@ struct fault *consume_turn(struct consume *c, const struct merge *m, uint64_t ap
 
 /* ---- the end ----------------------------------------------------------------------------------------------------- */
 
-bool consume_release(struct consume *c, bool in_order)
+bool consume_release(struct consume *c)
 {
     bool released = true;
-    c->in_order = in_order;
     for (size_t i = 0; i < roster_servers(c->roster); i++) {
         if (!concerns_server(c, i, RELEASE)) continue;
         struct fault *fault = ask_server(c, i, RELEASE);
@@ -542,12 +555,21 @@ bool consume_release(struct consume *c, bool in_order)
     return released;
 }
 
-void consume_settle(const struct options *o, struct roster *r, const char *who)
+struct fault *consume_give_back(struct consume *c)
+{
+    c->in_order = true;
+    struct fault *fault = ask(c, RELEASE);
+    for (size_t i = 0; i < c->count && !fault; i++) c->parts[i].claimed = false;
+    return fault_frame(fault, "give back what is left");
+}
+
+struct fault *consume_settle(const struct options *o, struct roster *r, const char *who)
 {
     struct consume *c = new_consume(o, r, NULL);
     c->who = mem_strdup(who);
     make_parts(c);
     for (size_t i = 0; i < c->count; i++) c->parts[i].claimed = roster_member(r, i)->found;
-    consume_release(c, true);
+    struct fault *fault = consume_give_back(c);
     consume_free(c);
+    return fault;
 }

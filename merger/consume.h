@@ -41,17 +41,22 @@ void consume_spec(const struct consume *c, size_t stream, struct stream_spec *sp
 struct fault *consume_turn(struct consume *c, const struct merge *m, uint64_t appended, uint64_t written) MUST_CHECK;
 /* When the loop must not wait any longer, in ms from now. */
 int64_t consume_wake_ms(const struct consume *c);
+/* With -o: before every checkpoint. What it says is in the output is held there from now on. */
+void consume_hold(struct consume *c, const struct merge *m);
 /* What the merge has written is safe: begins to remove it, unless it is still about what was safe before. The answers are taken in later
  * turns: LeaseLost, Changed, Vanished. */
 struct fault *consume_saved(struct consume *c, const struct merge *m) MUST_CHECK;
 /* The same, and waits until it is done. */
 struct fault *consume_finish(struct consume *c, const struct merge *m) MUST_CHECK;
 
-/* Gives the leases up, whatever happened; in_order: the merge is complete, and what is left (--limit) is free to be consumed. False when that
- * was not answered. */
-bool consume_release(struct consume *c, bool in_order);
-/* The same for a merge that an earlier process completed. */
-void consume_settle(const struct options *o, struct roster *r, const char *who);
+/* The merge ended early: gives the leases up, and the datasets of which no item is held in a file. Asks once, whatever happened before;
+ * false when that was not answered. */
+bool consume_release(struct consume *c);
+/* The merge is complete, and its output where it belongs: what is left (--limit) is free to be consumed. Only then may the checkpoint go:
+ * nobody else could give it back. */
+struct fault *consume_give_back(struct consume *c) MUST_CHECK;
+/* The same for a merge that an earlier process completed: who consumed, according to its checkpoint. */
+struct fault *consume_settle(const struct options *o, struct roster *r, const char *who) MUST_CHECK;
 
 /* A place in a dataset as the manifest keeps it, but for the number of items; the caller frees. */
 char *consume_place_text(const struct stream_mark *at);

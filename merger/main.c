@@ -46,6 +46,22 @@ struct job {
     struct session *session;
 };
 
+/* An earlier process was complete but for its last steps: what it consumed is given back before its checkpoint, which alone says who it
+ * was, goes. `fault` is the roster's. */
+static struct fault *settle(struct job *j, struct fault *fault)
+{
+    enum resume_past past;
+    fault = resume_settle(j->resume, j->roster, fault, &past);
+    if (past == RESUME_NO_PAST) return fault;
+    j->settled = past == RESUME_SAME;
+    const char *who = resume_consumer(j->resume);
+    struct fault *failed = who && j->roster ? consume_settle(&j->options, j->roster, who) : NULL;
+    if (!failed) failed = resume_settled(j->resume, past);
+    if (!failed) return fault;
+    fault_free(fault);
+    return failed;
+}
+
 /* With --resume the output is opened first: it is locked before anything is waited for, and may hold the result already. */
 static struct fault *open_roster(struct job *j)
 {
@@ -53,11 +69,9 @@ static struct fault *open_roster(struct job *j)
     struct fault *fault = o->resume ? resume_open(o, &j->sink, &j->resume) : NULL;
     if (fault) return fault;
     fault = roster_open(o, &j->roster);
-    if (j->resume) fault = resume_settle(j->resume, j->roster, fault, &j->settled);
-    if (fault || !o->consume || !j->resume) return fault;
-    if (j->settled && j->roster) consume_settle(o, j->roster, resume_consumer(j->resume));
-    if (resume_is_found(j->resume)) roster_accept_consumed(j->roster);
-    return NULL;
+    if (j->resume) fault = settle(j, fault);
+    if (!fault && o->consume && j->resume && resume_is_found(j->resume)) roster_accept_consumed(j->roster);
+    return fault;
 }
 
 static struct fault *prepare(struct job *j)
@@ -82,6 +96,7 @@ static struct fault *prepare(struct job *j)
 /* The trims prove that each list was what it should be, so they come before anything is called complete. */
 static struct fault *remove_rest(struct job *j)
 {
+    consume_hold(j->consume, session_merge(j->session));
     struct fault *fault = resume_save(j->resume, session_merge(j->session));
     return fault ? fault : consume_finish(j->consume, session_merge(j->session));
 }
@@ -95,18 +110,18 @@ static struct fault *leave_out(struct job *j)
     return roster_settle(j->roster);
 }
 
-/* A merge that stopped at its limit has not read to the end of anything, so there is nothing to prove about ends. */
 static struct fault *finish(struct job *j)
 {
     struct fault *fault = NULL;
     const struct merge *merge = session_merge(j->session);
-    if (!j->consume && !merge_is_limited(merge)) fault = closing_check(j->roster);
+    if (!j->consume) fault = closing_check(j->roster);
     if (!fault && j->verify) fault = verify_result(j->verify);
     if (!fault && j->consume && j->resume) fault = remove_rest(j);
     if (!fault && j->resume) fault = resume_complete(j->resume, merge);
     if (!fault) fault = sink_finish(j->sink);
-    if (!fault && j->resume) fault = resume_remove(j->resume);
     if (!fault && j->consume && !j->resume) fault = consume_finish(j->consume, merge);
+    if (!fault && j->consume) fault = consume_give_back(j->consume);
+    if (!fault && j->resume) fault = resume_remove(j->resume);
     if (fault) return fault;
     if (j->verify && !j->options.quiet) fputs("local == remote: true\n", stderr);
     roster_print_faults(j->roster);
@@ -115,9 +130,9 @@ static struct fault *finish(struct job *j)
 }
 
 /* A merge that did not begin leaves nothing behind. */
-static void release(struct job *j, const struct fault *fault)
+static void release(struct job *j)
 {
-    bool released = consume_release(j->consume, !fault);
+    bool released = consume_release(j->consume);
     if (released && !j->session && j->resume) resume_forget(j->resume);
 }
 
@@ -128,7 +143,7 @@ static struct fault *merge_job(struct job *j)
     if (!fault) fault = session_run(j->session);
     if (!fault) fault = leave_out(j);
     if (!fault) fault = finish(j);
-    if (j->consume) release(j, fault);
+    if (fault && j->consume) release(j);
     fault = stop_explain(fault);
     if (!j->session) return fault;
     struct fault *failed = stats_print(&j->options, j->roster, j->session, j->order, sink_bytes(j->sink), fault);

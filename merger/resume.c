@@ -90,12 +90,11 @@ static struct fault *check_request(const struct resume *r)
     return check_limit(r);
 }
 
-/* Each consumer gives the list a name of its own. */
-static struct fault *check_load(const struct checkpoint_stream *s, const struct member *m, bool consumed)
+/* The list may have another name by now: whoever claims a dataset gives it one, and may give the dataset back. */
+static struct fault *check_load(const struct checkpoint_stream *s, const struct member *m)
 {
     const struct manifest *f = &m->manifest;
-    bool same_list = consumed || (f->list && strcmp(f->list, s->list) == 0);
-    if (f->token && strcmp(f->token, s->token) == 0 && f->items == s->items && same_list) return NULL;
+    if (f->token && strcmp(f->token, s->token) == 0 && f->items == s->items) return NULL;
     return fault_new(FAULT_CHANGED, "%s was loaded anew: it is run %" PRIu64 " now, and was run %" PRIu64, m->name,
                      f->run, s->run);
 }
@@ -118,7 +117,7 @@ static struct fault *check_datasets(const struct resume *r, const struct roster 
     if (!same) return other_datasets(r);
     struct fault *fault = NULL;
     for (size_t i = 0; i < c->count && !fault; i++)
-        fault = check_load(&c->streams[i], roster_member(roster, i), c->consumer);
+        fault = check_load(&c->streams[i], roster_member(roster, i));
     return fault;
 }
 
@@ -179,9 +178,15 @@ static struct fault *take_up(struct resume *r)
     return NULL;
 }
 
-/* What may lie there without a checkpoint tells nobody what it is. */
+/* What may lie there without a checkpoint tells nobody what it is. A consumer has always written one before, so there it may be the only
+ * copy of items whose checkpoint was lost. */
 static struct fault *start_afresh(struct resume *r)
 {
+    if (r->options->consume && !sink_is_empty(r->sink))
+        return fault_new(FAULT_OUTPUT,
+                         "%s.nwm-part holds something and has no checkpoint: it may be the only copy of items that "
+                         "were consumed; move it away to begin afresh",
+                         sink_target(r->sink));
     sink_set_stays(r->sink, false);
     return sink_take_up(r->sink, 0, NULL);
 }
@@ -299,14 +304,23 @@ static struct fault *save(struct resume *r, const struct merge *m, bool complete
 struct fault *resume_save(struct resume *r, const struct merge *m) { return save(r, m, false); }
 struct fault *resume_complete(struct resume *r, const struct merge *m) { return save(r, m, true); }
 
+/* Since the rename nothing held another merger back: the lock went with the temporary's name. */
 struct fault *resume_remove(struct resume *r)
 {
     r->saved = false;
+    bool was_finished = sink_is_finished(r->sink);
+    struct fault *fault = sink_lock_again(r->sink);
+    if (fault && fault_is(fault, FAULT_BUSY)) {
+        fault_free(fault);
+        return NULL;
+    }
+    if (fault) return fault;
     unlink(r->aside);
     if (unlink(r->path) != 0 && errno != ENOENT)
-        return fault_new(FAULT_OUTPUT, "%s is complete, but its checkpoint %s cannot be removed: %s",
-                         r->options->output, r->path, strerror(errno));
-    return sink_sync_directory(r->sink);
+        fault = fault_new(FAULT_OUTPUT, "%s is complete, but its checkpoint %s cannot be removed: %s",
+                          r->options->output, r->path, strerror(errno));
+    if (was_finished) sink_let_go(r->sink);
+    return fault ? fault : sink_sync_directory(r->sink);
 }
 
 void resume_forget(struct resume *r)
@@ -320,6 +334,10 @@ void resume_forget(struct resume *r)
 void resume_tell(const struct resume *r, const struct fault *fault)
 {
     if (!r->saved) return;
+    if (sink_is_finished(r->sink)) {
+        log_note("%s is complete; the same command does what is left to do", r->options->output);
+        return;
+    }
     bool helps = fault_exit(fault) != EXIT_DATA && fault_exit(fault) != EXIT_REQUEST;
     log_note("%" PRIu64 " bytes of the result are kept in %s.nwm-part%s", r->saved_bytes, sink_target(r->sink),
              helps ? "; the same command continues" : "");
@@ -367,21 +385,40 @@ static const struct checkpoint_stream *stream_of(const struct checkpoint *c, con
     return NULL;
 }
 
+static bool is_there(const struct roster *roster, const char *id)
+{
+    for (size_t i = 0; i < roster_size(roster); i++) {
+        const struct member *m = roster_member(roster, i);
+        if (strcmp(m->id, id) == 0) return m->manifest.token && !m->is_stale;
+    }
+    return false;
+}
+
+/* Do the options that say which loads count say it of those? With --since, ones that are gone by now might have been older. */
+static bool are_asked_for(const struct resume *r, const struct roster *roster)
+{
+    const struct options *o = r->options;
+    const struct checkpoint *c = &r->past;
+    if (o->workers > 0 && o->workers != c->count) return false;
+    if (o->id_count > 0 && o->id_count != c->count) return false;
+    for (size_t i = 0; i < o->id_count; i++)
+        if (strcmp(o->ids[i], c->streams[i].id) != 0) return false;
+    for (size_t i = 0; i < c->count && o->has_since; i++)
+        if (!is_there(roster, c->streams[i].id)) return false;
+    return true;
+}
+
 /* Would the same command merge the same loads again? Datasets that are gone by now were not replaced by others. */
 static bool is_same_merge(const struct resume *r, const struct roster *roster)
 {
-    const struct options *o = r->options;
     struct fault *fault = check_request(r);
     for (size_t i = 0; i < roster_size(roster) && !fault; i++) {
         const struct member *m = roster_member(roster, i);
         const struct checkpoint_stream *s = stream_of(&r->past, m->id);
         if (!s) fault = other_datasets(r);
-        if (s && m->manifest.token) fault = check_load(s, m, r->past.consumer);
+        if (s && m->manifest.token) fault = check_load(s, m);
     }
-    if (!fault && o->id_count > 0 && o->id_count != r->past.count) fault = other_datasets(r);
-    for (size_t i = 0; i < o->id_count && !fault; i++)
-        if (strcmp(o->ids[i], r->past.streams[i].id) != 0) fault = other_datasets(r);
-    bool same = !fault;
+    bool same = !fault && are_asked_for(r, roster);
     fault_free(fault);
     return same;
 }
@@ -409,45 +446,46 @@ static void tell_settled(const struct resume *r)
 }
 
 /* The temporary is empty when FILE is the result: nothing of this merge is in it. */
-static struct fault *finish_settled(struct resume *r, bool in_place)
+static struct fault *put_in_place(struct resume *r, bool in_place)
 {
-    struct fault *fault = NULL;
     if (in_place) {
         sink_set_stays(r->sink, false);
-    } else {
-        fault = sink_take_up(r->sink, r->past.bytes, &r->past.digest);
-        if (!fault) fault = sink_finish(r->sink);
+        return NULL;
     }
-    if (!fault) fault = resume_remove(r);
-    if (fault) return refusal(r, fault);
-    tell_settled(r);
-    return NULL;
+    struct fault *fault = sink_take_up(r->sink, r->past.bytes, &r->past.digest);
+    if (!fault) fault = sink_finish(r->sink);
+    return refusal(r, fault);
 }
 
-/* FILE is the result of an earlier merge, and this is another one: nothing stands in its way. */
-static struct fault *forget(struct resume *r)
+struct fault *resume_settle(struct resume *r, struct roster *roster, struct fault *fault, enum resume_past *past)
 {
-    checkpoint_fini(&r->past);
-    r->found = false;
-    return resume_remove(r);
-}
-
-struct fault *resume_settle(struct resume *r, struct roster *roster, struct fault *fault, bool *settled)
-{
-    *settled = false;
-    bool none_left = fault && (fault_is(fault, FAULT_NO_DATASETS) || fault_is(fault, FAULT_WRONG_COUNT));
+    *past = RESUME_NO_PAST;
+    bool none_left = fault && fault_is(fault, FAULT_NO_DATASETS);
     if (!r->found || !r->past.complete || (fault && !none_left)) return fault;
     struct fault *failed = fault ? NULL : roster_look(roster);
     bool in_place = false;
     if (!failed) failed = look_at_target(r, &in_place);
+    bool same = !failed && is_same_merge(r, roster);
+    if (same) failed = put_in_place(r, in_place);
     if (failed) {
         fault_free(fault);
         return failed;
     }
-    *settled = is_same_merge(r, roster);
-    if (!*settled && !in_place) return fault;
-    failed = *settled ? finish_settled(r, in_place) : forget(r);
-    if (!*settled && !failed) return fault;
-    fault_free(fault);
-    return failed;
+    if (same) {
+        *past = RESUME_SAME;
+        fault_free(fault);
+        return NULL;
+    }
+    if (in_place) *past = RESUME_ANOTHER;
+    return fault;
+}
+
+struct fault *resume_settled(struct resume *r, enum resume_past past)
+{
+    struct fault *fault = resume_remove(r);
+    if (past == RESUME_SAME && !fault) tell_settled(r);
+    if (past == RESUME_SAME) return fault;
+    checkpoint_fini(&r->past);
+    r->found = false;
+    return fault;
 }

@@ -34,9 +34,18 @@ struct fault *resume_open(const struct options *o, struct sink **sink, struct re
 /* NULL is fine. */
 void resume_free(struct resume *r);
 
-/* Once roster_open() ended, with `fault`: was this very merge complete before, so that only its last steps are missing? Then they are
- * done, *settled is set and the receipt is printed, even if the datasets are gone by now. Otherwise returns the fault. */
-struct fault *resume_settle(struct resume *r, struct roster *roster, struct fault *fault, bool *settled) MUST_CHECK;
+/* What a checkpoint tells of an earlier merge that was complete. */
+enum resume_past {
+    RESUME_NO_PAST, /* nothing */
+    RESUME_SAME,    /* it was this very merge: FILE is the result now, and nothing is left to do */
+    RESUME_ANOTHER, /* it was another one, which is done with: FILE is its result, and this merge begins afresh */
+};
+/* Once roster_open() ended, with `fault`: was an earlier merge complete, so that only its last steps are missing? Those up to the rename are
+ * done, even if the datasets are gone by now. Returns the fault, or what went wrong; with RESUME_SAME NULL. */
+struct fault *resume_settle(struct resume *r, struct roster *roster, struct fault *fault, enum resume_past *past)
+    MUST_CHECK;
+/* The last step: the checkpoint is removed; RESUME_SAME: and the receipt printed. */
+struct fault *resume_settled(struct resume *r, enum resume_past past) MUST_CHECK;
 
 /* A checkpoint of a merge that is not complete was found. */
 bool resume_is_found(const struct resume *r);
@@ -60,7 +69,7 @@ bool resume_is_due(const struct resume *r, uint64_t bytes);
 struct fault *resume_save(struct resume *r, const struct merge *m) MUST_CHECK;
 /* The same, as complete: before sink_finish(). */
 struct fault *resume_complete(struct resume *r, const struct merge *m) MUST_CHECK;
-/* After sink_finish(): removes the checkpoint. */
+/* After sink_finish(): removes the checkpoint, unless another merger has begun to write FILE meanwhile, whose it is then. */
 struct fault *resume_remove(struct resume *r) MUST_CHECK;
 
 /* The merge did not begin: a checkpoint that only this process has written goes. */

@@ -8,12 +8,13 @@
 #include "merger/control.h"
 #include "merger/look.h"
 #include "merger/missing.h"
+#include "merger/verdict.h"
 #include "merger/wakeup.h"
 #include "shared/log.h"
 #include "shared/mem.h"
 #include "shared/stop.h"
 
-enum { LOOK_EVERY_MS = 1000, DEFAULT_LEASE_MS = 15000 /* of a worker that does not say */ };
+enum { LOOK_EVERY_MS = 1000 };
 
 struct server {
     struct endpoint *endpoint;
@@ -172,72 +173,9 @@ static struct fault *find_members(struct roster *r)
     return NULL;
 }
 
-/* ---- what a look means ------------------------------------------------------------------------------------------- */
+/* ---- looking ----------------------------------------------------------------------------------------------------- */
 
 static bool is_decided(const struct member *m) { return m->ready || m->fault; }
-
-static bool is_stale(const struct roster *r, const struct member *m)
-{
-    return r->options->has_since && m->manifest.started < r->since_s;
-}
-
-/* A dataset that is loading, and nobody holds its lease: in two looks one lease apart, its worker is lost. */
-static void judge_leaseless(struct member *m)
-{
-    int64_t now = clock_ms();
-    if (m->leaseless_since == 0) m->leaseless_since = now;
-    int64_t lease_ms = m->manifest.lease_ms ? m->manifest.lease_ms : DEFAULT_LEASE_MS;
-    if (now - m->leaseless_since < lease_ms) return;
-    char *worker = manifest_worker(&m->manifest);
-    m->fault = fault_new(
-        FAULT_WORKER_LOST,
-        "its worker %s is gone: the load began and its lease of %g s has run out; load it again with nwm-worker",
-        worker, (double)lease_ms / 1000);
-    fault_about(m->fault, "%s", m->name);
-    fault_origin(m->fault, "worker %s, run %" PRIu64, worker, m->manifest.run);
-    free(worker);
-}
-
-/* What its items were is still there to compare with; what is left of them, to consume. */
-static bool is_worth_something(const struct roster *r, const struct manifest *m)
-{
-    if (r->options->check_file || r->accepts_consumed) return true;
-    return r->options->consume && m->has_consumed && m->consumed < m->items;
-}
-
-void roster_accept_consumed(struct roster *r) { r->accepts_consumed = true; }
-
-static void judge(struct roster *r, struct member *m)
-{
-    bool waits_for_another = r->options->workers > 0 || r->options->has_since;
-    if (m->manifest.state != DATASET_LOADING || m->lease_left_ms >= 0) m->leaseless_since = 0;
-    m->is_stale = m->found && is_stale(r, m);
-    if (m->is_stale) return;
-    switch (m->manifest.state) {
-    case DATASET_READY:
-        m->ready = true;
-        r->progress_ms = clock_ms();
-        break;
-    case DATASET_FAILED: m->fault = manifest_fault(&m->manifest, r->options->job, m->id); break;
-    case DATASET_LOADING:
-        if (m->lease_left_ms >= 0) {
-            r->progress_ms = clock_ms();
-        } else {
-            judge_leaseless(m);
-        }
-        break;
-    case DATASET_CONSUMED:
-        if (is_worth_something(r, &m->manifest)) {
-            m->ready = true;
-        } else if (!waits_for_another)
-            m->fault =
-                fault_about(fault_new(FAULT_CONSUMED, "run %" PRIu64 " was consumed; load it again", m->manifest.run),
-                            "%s", m->name);
-        break;
-    case DATASET_MISSING:
-    case DATASET_DROPPED: break;
-    }
-}
 
 /* The members as seen by one server. */
 struct look {
@@ -271,9 +209,10 @@ struct fault *roster_look(struct roster *r)
         if (r->servers[i].away) continue;
         fault = about_server(control_ask(r->servers[i].control, ask_datasets, &look), &r->servers[i]);
     }
+    const struct verdict_terms terms = {r->options, r->since_s, r->accepts_consumed};
     for (size_t i = 0; i < r->all.count && !fault; i++) {
         struct member *m = &r->all.members[i];
-        if (!m->is_plain && !is_decided(m)) judge(r, m);
+        if (!m->is_plain && !is_decided(m) && verdict(&terms, m)) r->progress_ms = clock_ms();
     }
     return fault;
 }
@@ -422,12 +361,27 @@ struct fault *roster_settle(struct roster *r)
     return first_wrong(r) ? take_fault(r) : NULL;
 }
 
+static bool member_is_used_up(const struct member *m) { return m->is_used_up; }
+
+/* --consume takes what is left of a job. When that is nothing at all, it is said of the first. */
+static struct fault *remove_used_up(struct roster *r)
+{
+    size_t n = 0;
+    for (size_t i = 0; i < r->all.count; i++) n += r->all.members[i].is_used_up;
+    if (n == 0) return NULL;
+    if (n == r->all.count) return verdict_consumed(&r->all.members[0]);
+    log_note("%zu of %zu datasets were consumed to their end before", n, r->all.count);
+    attendance_remove(&r->all, member_is_used_up);
+    return NULL;
+}
+
 struct fault *roster_wait(struct roster *r)
 {
     struct fault *fault = wait_for_datasets(r);
     if (fault) return fault;
     if (!first_wrong(r) || r->options->partial) fault = look_at_all_lists(r, true);
     if (!fault) fault = roster_settle(r);
+    if (!fault) fault = remove_used_up(r);
     if (fault) return fault;
     /* With -w, datasets join while they are waited for. */
     if (r->options->id_count == 0) attendance_sort(&r->all);
@@ -524,6 +478,7 @@ void roster_print_faults(const struct roster *r)
         if (r->all.members[i].fault) log_fault(r->all.members[i].fault);
 }
 
+void roster_accept_consumed(struct roster *r) { r->accepts_consumed = true; }
 size_t roster_size(const struct roster *r) { return r->all.count; }
 const struct member *roster_member(const struct roster *r, size_t i) { return &r->all.members[i]; }
 void roster_set_list(struct roster *r, size_t i, const char *list, uint64_t removed)

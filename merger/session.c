@@ -130,7 +130,11 @@ struct fault *session_new(const struct options *o, struct roster *r, const struc
     make_lines(s);
     make_streams(s);
     struct fault *fault = make_fetch(s);
-    if (fault) return fault;
+    if (fault) {
+        session_free(s);
+        *out = NULL;
+        return fault;
+    }
     struct merge_options options = {
         .order = order,
         .unique = o->unique,
@@ -359,6 +363,7 @@ static struct fault *save(struct session *s)
 {
     if (!s->resume || !resume_is_due(s->resume, sink_bytes(s->sink))) return NULL;
     struct fault *fault = write_out(s, true);
+    if (s->consume) consume_hold(s->consume, s->merge);
     if (!fault) fault = resume_save(s->resume, s->merge);
     return fault || !s->consume ? fault : consume_saved(s->consume, s->merge);
 }
@@ -379,6 +384,7 @@ static struct fault *tend_leases(struct session *s)
 static void save_last(struct session *s)
 {
     struct fault *fault = write_out(s, true);
+    if (s->consume) consume_hold(s->consume, s->merge);
     if (!fault && s->resume) fault = resume_save(s->resume, s->merge);
     bool written = !fault && sink_pending(s->sink) == 0;
     if (written && s->consume && !s->resume) fault = consume_finish(s->consume, s->merge);

@@ -287,6 +287,16 @@ struct fault *sink_open_kept(const char *path, struct sink **out)
     return lock_aside(s);
 }
 
+bool sink_is_finished(const struct sink *s) { return s->kept && !s->aside; }
+
+struct fault *sink_lock_again(struct sink *s)
+{
+    if (!sink_is_finished(s)) return NULL;
+    s->aside = mem_printf("%s.nwm-part", s->target);
+    s->stays = false;
+    return lock_aside(s);
+}
+
 void sink_set_stays(struct sink *s, bool stays) { s->stays = stays; }
 const char *sink_target(const struct sink *s) { return s->target; }
 struct digest sink_digest(const struct sink *s) { return byte_digest_value(s->digest); }
@@ -340,16 +350,30 @@ struct fault *sink_take_up(struct sink *s, uint64_t bytes, const struct digest *
 
 struct fault *sink_sync(struct sink *s) { return fsync(s->fd) == 0 ? NULL : cannot(s, "sync"); }
 
-static bool is_empty(const struct sink *s)
+bool sink_is_empty(const struct sink *s)
 {
     struct stat st;
     return s->fd >= 0 && fstat(s->fd, &st) == 0 && st.st_size == 0;
 }
 
+/* While the lock is still held. */
+static void remove_aside(struct sink *s)
+{
+    if (s->aside && (!s->stays || sink_is_empty(s))) unlink(s->aside);
+}
+
+void sink_let_go(struct sink *s)
+{
+    remove_aside(s);
+    drop_descriptor(s);
+    free(s->aside);
+    s->aside = NULL;
+}
+
 void sink_close(struct sink *s)
 {
     if (!s) return;
-    if (s->aside && (!s->stays || is_empty(s))) unlink(s->aside); /* while the lock is still held */
+    remove_aside(s);
     if (s->owns_fd && s->fd >= 0) close(s->fd);
     byte_digest_free(s->digest);
     free(s->aside);

@@ -34,6 +34,8 @@ struct fault *sink_open_kept(const char *path, struct sink **out) MUST_CHECK;
 struct fault *sink_take_up(struct sink *s, uint64_t bytes, const struct digest *digest) MUST_CHECK;
 /* Kept: whether the temporary survives sink_close(). It does at first, for it may be an earlier merge's; an empty one never does. */
 void sink_set_stays(struct sink *s, bool stays);
+/* Kept: does the temporary hold nothing? */
+bool sink_is_empty(const struct sink *s);
 /* Kept: `len` bytes of the temporary, from `offset` on. */
 struct fault *sink_read_back(struct sink *s, uint64_t offset, char *to, size_t len) MUST_CHECK;
 /* Kept: the bytes written are on the disk when this returns. */
@@ -65,6 +67,13 @@ bool sink_reader_is_gone(const struct sink *s);
 
 /* After everything is written: fsync, rename, fsync of the directory. On standard output: closes it, since only close tells. */
 struct fault *sink_finish(struct sink *s) MUST_CHECK;
+
+/* Kept: was it finished? Its temporary has become FILE then. */
+bool sink_is_finished(const struct sink *s);
+/* Kept: once finished, takes the temporary's name again, empty and locked until sink_let_go(), so that nobody begins while what belongs to
+ * it is removed; before that the lock is held anyhow. Busy when another process was faster. */
+struct fault *sink_lock_again(struct sink *s) MUST_CHECK;
+void sink_let_go(struct sink *s);
 
 /* Bytes written or appended since the start. */
 uint64_t sink_bytes(const struct sink *s);

@@ -97,7 +97,8 @@ static int code_of(const struct member *m)
     return m->ready ? EXIT_DONE : EXIT_TIMEOUT;
 }
 
-static int print_members(struct roster *r)
+/* workers: of -w, or 0. */
+static int print_members(struct roster *r, size_t workers)
 {
     size_t n = roster_size(r);
     struct row *rows = mem_zalloc((n + 1) * sizeof *rows);
@@ -107,6 +108,7 @@ static int print_members(struct roster *r)
         int own = code_of(roster_member(r, i));
         if (own == EXIT_SOURCE || code == EXIT_DONE) code = own;
     }
+    if (code == EXIT_DONE && n < workers) code = EXIT_TIMEOUT;
     print_table(rows, n);
     fflush(stdout);
     for (size_t i = 0; i < n; i++)
@@ -121,7 +123,7 @@ struct fault *status_print(const struct options *o, int *exit_code)
     struct fault *fault = roster_open(o, &r);
     if (!fault) fault = roster_look(r);
     if (!fault) {
-        *exit_code = print_members(r);
+        *exit_code = print_members(r, o->workers);
         roster_print_faults(r);
     }
     roster_free(r);

@@ -4,6 +4,7 @@
  */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #include "shared/dataset.h"
 #include "shared/mem.h"
@@ -195,10 +196,30 @@ static struct fault *check_merger_id(char **words, size_t i)
     return NULL;
 }
 
-/* What a config file says about all merges is left out where it cannot be done; what the command line says is refused. */
+/* A device or a FIFO: what was written there is gone. */
+static bool is_special(const char *path)
+{
+    struct stat st;
+    return stat(path, &st) == 0 && !S_ISREG(st.st_mode) && !S_ISDIR(st.st_mode);
+}
+
+/* Of options that do not go together, what the config file says about all merges yields to what the command line says of this one. */
+static void yield_to_command_line(struct intake *in)
+{
+    struct options *o = in->o;
+    bool resume = intake_is_asked(in, OPT_RESUME), consume = intake_is_asked(in, OPT_CONSUME);
+    bool partial = intake_is_asked(in, OPT_PARTIAL) || intake_is_asked(in, OPT_MAX_MISSING);
+    if (partial && !resume) o->resume = false;
+    if (o->check_file || ((resume || consume) && !partial)) o->partial = false;
+    if ((resume && o->resume) || o->consume) o->verify = false;
+    if (!resume && o->output && is_special(o->output)) o->resume = false;
+}
+
+/* What a config file says is left out where it cannot be done; what the command line says is refused. */
 static struct fault *finish_resume(struct intake *in)
 {
     struct options *o = in->o;
+    yield_to_command_line(in);
     bool asked = intake_is_asked(in, OPT_RESUME) && o->resume;
     if (asked && !o->output)
         return fault_new(FAULT_USAGE, "--resume needs -o FILE: what went to standard output cannot be continued");
@@ -215,7 +236,6 @@ static struct fault *finish_resume(struct intake *in)
     if (o->program == PROGRAM_MERGER && intake_is_asked(in, OPT_LEASE) && !o->consume)
         return fault_new(FAULT_USAGE, "--lease needs --consume");
     o->resume |= o->consume && o->output;
-    if (o->consume) o->verify = false; /* of the config file */
     if (!o->output || o->list_count > 0 || o->verify || o->status || o->jobs || o->check_file) o->resume = false;
     /* A dataset that was left out and is back when the merge continues would have its items behind larger ones. */
     if ((o->resume || o->consume) && o->partial)

@@ -11,17 +11,24 @@
 
 /* clang-format off */
 
-/* ARGV[6] nonce, [7] how many may be gone, or '', [8] is 1 when that is so whoever consumed them. */
+/* The lease is ours, anew. For a full Redis DEL comes before SET. */
+#define HOLD \
+    "local function hold()\n" \
+    "  redis.call('DEL', KEYS[2])\n" \
+    "  redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])\n" \
+    "end\n"
+
+/* ARGV[6] nonce, [7] how many may be gone if another consumed them, or '', [8] is 1 when the items will be held in a file. */
 static const char claim_text[] =
-    "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'list', 'run', 'items', 'consumed', 'consumer', 'consumed_at')\n"
+    "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'list', 'run', 'items', 'consumed', 'consumer', 'consumed_at', 'held')\n"
     "if now[1] ~= ARGV[1] then return {'lost', now[1] or ''} end\n"
     "local holder = redis.call('GET', KEYS[2])\n"
     "if holder and holder ~= ARGV[4] then return {'busy', holder, redis.call('PTTL', KEYS[2])} end\n"
     "if now[2] ~= 'ready' and now[2] ~= 'consumed' then return {'state', now[2] or ''} end\n"
     "local items, gone = tonumber(now[5]) or 0, tonumber(now[6]) or 0\n"
     "if now[2] == 'consumed' and not now[6] then gone = items end\n"
-    "if gone > (tonumber(ARGV[7]) or gone) and now[7] ~= ARGV[4] and (now[7] or ARGV[8] == '1') then\n"
-    "  return {'taken', now[7] or '', string.format('%.0f', gone)}\n"
+    "if now[7] ~= ARGV[4] and (now[9] or gone > (tonumber(ARGV[7]) or gone)) then\n"
+    "  return {'taken', now[7] or '', string.format('%.0f', gone), tonumber(now[9]) or 0}\n"
     "end\n"
     "local list = now[3] or ''\n"
     "if gone < items then\n"
@@ -31,12 +38,13 @@ static const char claim_text[] =
     "  redis.call('RENAME', now[3], list)\n"
     "end\n"
     "redis.call('HSET', KEYS[1], 'state', 'consumed', 'list', list, 'consumed', string.format('%.0f', gone), 'consumer', ARGV[4])\n"
+    "if ARGV[8] == '1' then redis.call('HSET', KEYS[1], 'held', '1') end\n"
     "if gone < items then redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5]) end\n"
     "tell('consumed', now[4], string.format('%.0f', items - gone))\n"
     "return {'claimed', list, string.format('%.0f', gone), now[8] or ''}\n";
 
 /* ARGV[6] how many are to be gone, [7] what to say about them. The list still holds the last item that is gone. */
-static const char trim_text[] =
+static const char trim_text[] = HOLD
     "local now = redis.call('HMGET', KEYS[1], 'token', 'list', 'run', 'items', 'consumed', 'consumer')\n"
     "if now[1] ~= ARGV[1] then return {'lost', now[1] or ''} end\n"
     "if now[6] ~= ARGV[4] then return {'taken', now[6] or ''} end\n"
@@ -55,32 +63,32 @@ static const char trim_text[] =
     "  if to >= items then tell('consumed', now[3], '0') end\n"
     "end\n"
     "if math.max(gone, to) < items then\n"
-    "  redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5])\n"
+    "  hold()\n"
     "elseif redis.call('GET', KEYS[2]) == ARGV[4] then\n"
     "  redis.call('DEL', KEYS[2])\n"
     "end\n"
     "return {'ok'}\n";
 
-static const char renew_text[] =
+static const char renew_text[] = HOLD
     "local now = redis.call('HMGET', KEYS[1], 'token', 'items', 'consumed', 'consumer')\n"
     "if now[1] ~= ARGV[1] then return {'lost', now[1] or ''} end\n"
     "if now[4] ~= ARGV[4] then return {'taken', now[4] or ''} end\n"
-    "if (tonumber(now[3]) or 0) < (tonumber(now[2]) or 0) then redis.call('SET', KEYS[2], ARGV[4], 'PX', ARGV[5]) end\n"
+    "if (tonumber(now[3]) or 0) < (tonumber(now[2]) or 0) then hold() end\n"
     "return {'ok'}\n";
 
-/* ARGV[6] is 1 when the consumer has all it wanted. */
+/* ARGV[6] is 1 when the consumer holds nothing of it that is not where it belongs. */
 static const char release_text[] =
     "if redis.call('GET', KEYS[2]) == ARGV[4] then redis.call('DEL', KEYS[2]) end\n"
     "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'run', 'items', 'consumed', 'consumer')\n"
     "if now[1] ~= ARGV[1] or now[2] ~= 'consumed' or now[6] ~= ARGV[4] then return {'ok'} end\n"
     "local items, gone = tonumber(now[4]) or 0, tonumber(now[5]) or 0\n"
-    "if gone >= items then return {'ok'} end\n"
+    "if ARGV[6] ~= '1' then return {'ok'} end\n"
     "if gone == 0 then\n"
-    "  redis.call('HDEL', KEYS[1], 'consumed', 'consumer', 'consumed_at')\n"
+    "  redis.call('HDEL', KEYS[1], 'consumed', 'consumer', 'consumed_at', 'held')\n"
     "  redis.call('HSET', KEYS[1], 'state', 'ready')\n"
-    "  tell('ready', now[3], now[4])\n"
-    "elseif ARGV[6] == '1' then\n"
-    "  redis.call('HDEL', KEYS[1], 'consumer')\n"
+    "  tell('ready', now[3], now[4] or '0')\n"
+    "elseif gone < items then\n"
+    "  redis.call('HDEL', KEYS[1], 'consumer', 'held')\n"
     "end\n"
     "return {'ok'}\n";
 
@@ -139,7 +147,7 @@ static struct fault *about(const struct consumer *c, struct fault *f)
 
 /* ---- claim ------------------------------------------------------------------------------------------------------- */
 
-void script_claim_send(struct conn *conn, const struct consumer *c, uint64_t most, bool strictly)
+void script_claim_send(struct conn *conn, const struct consumer *c, uint64_t most, bool holds)
 {
     struct script_words w;
     begin(&w, c);
@@ -149,16 +157,21 @@ void script_claim_send(struct conn *conn, const struct consumer *c, uint64_t mos
     } else {
         script_words_add_number(&w, most);
     }
-    script_words_add(&w, strictly ? "1" : "0");
+    script_words_add(&w, holds ? "1" : "0");
     script_send(conn, &claim, &w);
 }
 
 static struct fault *taken_before(const redisReply *reply)
 {
     char *holder = script_holder(script_answer_text(reply, 1));
-    struct fault *f =
-        fault_new(FAULT_CONSUMED, "%" PRIu64 " of its items are with merger %s, which did not come to an end",
-                  script_answer_number(reply, 2), holder);
+    uint64_t gone = script_answer_number(reply, 2);
+    struct fault *f = script_answer_number(reply, 3)
+                          ? fault_new(FAULT_CONSUMED,
+                                      "merger %s, which did not come to an end, holds items of it in its output (%" PRIu64
+                                      " are gone from Redis); the same command there continues",
+                                      holder, gone)
+                          : fault_new(FAULT_CONSUMED,
+                                      "%" PRIu64 " of its items were consumed by another merger (%s) meanwhile", gone, holder);
     free(holder);
     return f;
 }
@@ -225,11 +238,11 @@ void script_renew_send(struct conn *conn, const struct consumer *c)
 
 struct fault *script_renew_take(struct conn *conn, const struct consumer *c) { return take_ok(conn, &renew, c); }
 
-void script_release_send(struct conn *conn, const struct consumer *c, bool in_order)
+void script_release_send(struct conn *conn, const struct consumer *c, bool gives_back)
 {
     struct script_words w;
     begin(&w, c);
-    script_words_add(&w, in_order ? "1" : "0");
+    script_words_add(&w, gives_back ? "1" : "0");
     script_send(conn, &release, &w);
 }
 

@@ -3,7 +3,7 @@
  *
  *   ready ──claim──▶ consumed, in part ──trim … trim──▶ consumed, list and lease gone
  *     ▲                     │
- *     └──────release────────┘ while nothing was trimmed
+ *     └──────release────────┘ while nothing was trimmed, nor is held in a file
  *
  * A claim takes the lease nwm:{JOB:ID}:consumer, gives the list a fresh name, so that whoever reads it under the old one finds
  * nothing, and puts the manifest in state consumed, so that nobody begins to. The manifest then says how many items are
@@ -39,10 +39,10 @@ struct claimed {
     char *at;          /* what the trim that consumed them said, or NULL */
 };
 
-/* most: as many items may be consumed already by another, if it gave the dataset back in order; UINT64_MAX: any number, given back or not.
- * strictly: even if it did. Beyond that, and for a dataset that is consumed to its end: Consumed. Busy while another holds the
- * lease; Vanished, Changed. */
-void script_claim_send(struct conn *conn, const struct consumer *c, uint64_t most, bool strictly);
+/* most: as many items may be gone that another consumed (UINT64_MAX: any number). holds: items that go from here are then in a file of
+ * this consumer only, so nobody else may claim it until it was given back. What another holds so, and beyond `most`: Consumed. Busy while
+ * another holds the lease; Vanished, Changed. */
+void script_claim_send(struct conn *conn, const struct consumer *c, uint64_t most, bool holds);
 struct fault *script_claim_take(struct conn *conn, const struct consumer *c, struct claimed *out) MUST_CHECK;
 
 /* The first `to` items are consumed: removes them, and renews the lease. at: what the manifest is to say about them. All `of` them:
@@ -55,8 +55,9 @@ struct fault *script_trim_take(struct conn *conn, const struct consumer *c) MUST
 void script_renew_send(struct conn *conn, const struct consumer *c);
 struct fault *script_renew_take(struct conn *conn, const struct consumer *c) MUST_CHECK;
 
-/* Gives the lease up. in_order: what is left may be consumed by whoever comes. A dataset of which nothing was consumed is ready again. */
-void script_release_send(struct conn *conn, const struct consumer *c, bool in_order);
+/* Gives the lease up. gives_back: and the dataset, what is left of which may be consumed by whoever comes; one of which nothing is gone is
+ * ready again. */
+void script_release_send(struct conn *conn, const struct consumer *c, bool gives_back);
 struct fault *script_release_take(struct conn *conn, const struct consumer *c) MUST_CHECK;
 
 #endif

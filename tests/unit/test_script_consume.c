@@ -58,10 +58,10 @@ static void expect(struct fault *f, enum fault_kind kind, const char *part)
 static const char *field(const char *name) { return redis_text("HGET " MANIFEST " %s", name); }
 static const char *items(void) { return redis_text("LRANGE %s 0 -1", field("list")); }
 
-static struct fault *claim_with(const struct consumer *c, uint64_t most, bool strictly, uint64_t *consumed)
+static struct fault *claim_with(const struct consumer *c, uint64_t most, bool holds, uint64_t *consumed)
 {
     struct claimed claimed;
-    script_claim_send(conn, c, most, strictly);
+    script_claim_send(conn, c, most, holds);
     struct fault *f = script_claim_take(conn, c, &claimed);
     if (!f && consumed) *consumed = claimed.consumed;
     if (!f) cr_assert_str_eq(claimed.list, field("list"));
@@ -84,9 +84,9 @@ static struct fault *renew(const struct consumer *c)
     return script_renew_take(conn, c);
 }
 
-static struct fault *release(const struct consumer *c, bool in_order)
+static struct fault *release(const struct consumer *c, bool gives_back)
 {
-    script_release_send(conn, c, in_order);
+    script_release_send(conn, c, gives_back);
     return script_release_take(conn, c);
 }
 
@@ -226,8 +226,8 @@ Test(script_consume, renewed_after_it_expired)
 Test(script_consume, given_back)
 {
     fine(claim(&ours));
-    fine(release(&ours, false));
-    cr_assert_str_eq(redis_text("HMGET " MANIFEST " state consumed consumer"), "ready (nil) (nil)");
+    fine(release(&ours, true));
+    cr_assert_str_eq(redis_text("HMGET " MANIFEST " state consumed consumer held"), "ready (nil) (nil) (nil)");
     cr_assert_str_eq(redis_text("EXISTS " LEASE), "0");
     fine(claim(&ours));
     fine(trim(&ours, 4));
@@ -237,17 +237,47 @@ Test(script_consume, given_back)
     cr_assert_str_eq(redis_text("HMGET " MANIFEST " state consumed consumer"), "consumed 4 (nil)");
 }
 
-/* most: what may be gone. */
+/* What is held in a file is nobody else's, whatever is gone of it; what was given back is, as far as most says. */
 Test(script_consume, what_others_hold)
+{
+    fine(claim_with(&ours, UINT64_MAX, true, NULL));
+    fine(release(&ours, false));
+    cr_assert_str_eq(field("state"), "consumed");
+    expect(claim(&other), FAULT_CONSUMED, "merger host:7, which did not come to an end, holds items of it");
+    fine(claim_with(&ours, 0, true, NULL));
+    fine(trim(&ours, 4));
+    fine(release(&ours, false));
+    expect(claim_with(&other, UINT64_MAX, true, NULL), FAULT_CONSUMED, "(4 are gone from Redis)");
+    fine(claim_with(&ours, 0, true, NULL));
+    fine(release(&ours, true));
+    expect(claim_with(&other, 3, true, NULL), FAULT_CONSUMED, "4 of its items were consumed by another merger");
+    fine(claim_with(&other, 4, true, NULL));
+}
+
+/* A consumer to a pipe that was killed holds nothing that could be continued. */
+Test(script_consume, what_a_pipe_left)
 {
     fine(claim(&ours));
     fine(trim(&ours, 4));
-    fine(release(&ours, false));
-    expect(claim_with(&other, 0, false, NULL), FAULT_CONSUMED, "4 of its items are with merger host:7");
-    fine(claim_with(&ours, 0, true, NULL));
-    fine(release(&ours, true));
-    expect(claim_with(&other, 3, true, NULL), FAULT_CONSUMED, "4 of its items");
-    fine(claim_with(&other, 4, true, NULL));
+    redis_do("DEL " LEASE);
+    uint64_t consumed = 0;
+    fine(claim_with(&other, UINT64_MAX, true, &consumed));
+    cr_assert_eq(consumed, 4);
+}
+
+/* A full Redis is what consuming is for. */
+Test(script_consume, of_a_full_redis)
+{
+    fine(claim(&ours));
+    redis_do("CONFIG SET maxmemory 1");
+    fine(renew(&ours));
+    fine(trim(&ours, 4));
+    fine(trim(&ours, 4));
+    fine(renew(&ours));
+    redis_do("DEL " LEASE);
+    fine(renew(&ours));
+    redis_do("CONFIG SET maxmemory 0");
+    cr_assert_str_eq(redis_text("GET " LEASE), "host:7:bb");
 }
 
 Test(script_consume, answers_that_are_none)

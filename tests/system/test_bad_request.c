@@ -263,3 +263,31 @@ Test(bad_request, keys_of_another_type)
     expect_fault(run("nwm-merger 1"), 4, "WrongType", dataset("1"));
     expect_fault(run("nwm-merger --list %s", manifest_key("0")), 4, "WrongType", NULL);
 }
+
+/* Before there is anything to tell of. */
+Test(bad_request, no_memory_with_stats)
+{
+    expect_exit(run("head -c 2000000 /dev/zero | tr '\\0' x >big; nwm-worker -i 0 big"), 0);
+    expect_fault(run("nwm-merger --memory 1M --stats text"), 2, "NoMemory", NULL);
+    expect_fault(run("nwm-merger --memory 1M --stats json --verify"), 2, "NoMemory", NULL);
+}
+
+/* What a config file says of all merges yields to what the command line says of this one. */
+Test(bad_request, config_that_does_not_go_with_the_command_line)
+{
+    load("0", "-n", "1\n");
+    expect_exit(run("nwm-merger -o whole"), 0);
+    write_file("partial.conf", "[merger]\npartial = yes\n");
+    write_file("resume.conf", "[merger]\nresume = yes\n");
+    write_file("verify.conf", "[merger]\nverify = yes\n");
+    expect_exit(run("nwm-merger --config partial.conf --resume -o a"), 0);
+    expect_exit(run("nwm-merger --config resume.conf --partial -o b"), 0);
+    expect_exit(run("nwm-merger --config resume.conf -o /dev/null"), 0);
+    struct run r = run("nwm-merger --config verify.conf --resume -o c");
+    expect_exit(r, 0);
+    cr_assert_null(strstr(r.err, "local == remote"));
+    expect_exit(run("nwm-merger --config partial.conf --consume -o d"), 0);
+    write_file("bad", "2\n1\n");
+    expect_exit(run("nwm-worker -n -i 1 bad"), 1);
+    expect_fault(run("nwm-merger --config partial.conf --check whole"), 1, "Unsorted", dataset("1"));
+}

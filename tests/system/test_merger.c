@@ -280,6 +280,15 @@ Test(status, all_ready)
     for (size_t i = 0; i < sizeof shown / sizeof *shown; i++) expect_out_has(r, shown[i]);
 }
 
+/* Ready means all that -w says. */
+Test(status, fewer_than_expected)
+{
+    load("0", "-n", "1\n");
+    expect_exit(run("nwm-merger --status -w 1"), 0);
+    expect_exit(run("nwm-merger --status -w 2"), 6);
+    expect_exit(run("nwm-merger -j nothing --status -w 1"), 6);
+}
+
 Test(status, something_failed)
 {
     load("0", "-n", "1\n");

@@ -38,6 +38,15 @@ Test(middle, list_deleted)
     expect_disturbed(&m, "Vanished", "2");
 }
 
+/* What a merge that stops at its limit has not read belongs to it all the same. */
+Test(middle, list_shorter_under_a_limit)
+{
+    struct middle m;
+    middle_begin(&m, fmt("--limit %d >out", 4 * MIDDLE_ITEMS - 8));
+    server_redis(&m.server, "LTRIM %s 0 -2", m.list[3]);
+    expect_disturbed(&m, "Changed", "3");
+}
+
 Test(middle, list_expired)
 {
     struct middle m;

@@ -460,6 +460,41 @@ Test(resume, killed_after_the_rename_and_edited)
     cr_assert_str_eq(left, "edited\n");
 }
 
+/* Yesterday's loads, tonight's command: what was complete then is not what is asked for. */
+Test(resume, killed_after_the_rename_and_too_old)
+{
+    kill_at_the_end("after");
+    for (int i = 0; i < DATASETS; i++) redis("HSET %s started 1000", manifest_key(fmt("%d", i)));
+    expect_fault(resume("-w 4 --since 1h --wait 0"), 6, "Timeout", NULL);
+}
+
+Test(resume, killed_after_the_rename_and_expired)
+{
+    kill_at_the_end("after");
+    expect_exit(run("nwm-worker --drop --all"), 0);
+    expect_fault(resume("-w 4 --since 1h --wait 0"), 6, "Timeout", NULL);
+}
+
+Test(resume, killed_after_the_rename_and_fewer)
+{
+    kill_at_the_end("after");
+    expect_exit(run("nwm-worker --drop -i 3"), 0);
+    merge_whole("");
+    expect_finished("-w 3");
+}
+
+/* A consumer that gave back what it claimed left the same items under another name. */
+Test(resume, given_back_by_a_consumer)
+{
+    load_job();
+    merge_whole("");
+    kill_in_the_middle("");
+    redis("SET %s:consumer other:1:2", manifest_key("3"));
+    expect_fault(run("nwm-merger --consume -o other"), 4, "Busy", dataset("3"));
+    redis("DEL %s:consumer", manifest_key("3"));
+    expect_finished("");
+}
+
 /* ---- files ------------------------------------------------------------------------------------------------------- */
 
 Test(resume, a_stray_temporary_is_overwritten)

@@ -204,8 +204,11 @@ static void forget_conn(struct server *s)
 static struct fault *open_conn(struct consume *c, struct server *s, size_t server)
 {
     char *name = mem_printf("nwm-merger:%s", c->options->job);
-    struct fault *fault =
-        s->conn ? NULL : conn_open(c->options->endpoints[server], name, c->options->timeout_ms, &s->conn);
+    struct endpoint *e = c->options->endpoints[server];
+    struct fault *fault = NULL;
+    if (!s->conn)
+        fault = stop_signal() ? conn_open_at_end(e, name, FAREWELL_MS, &s->conn)
+                              : conn_open(e, name, c->options->timeout_ms, &s->conn);
     free(name);
     if (fault) s->conn = NULL;
     if (s->conn && stop_signal()) conn_set_timeout(s->conn, FAREWELL_MS, false);

@@ -116,8 +116,7 @@ static struct fault *check_datasets(const struct resume *r, const struct roster 
     for (size_t i = 0; same && i < c->count; i++) same = strcmp(c->streams[i].id, roster_member(roster, i)->id) == 0;
     if (!same) return other_datasets(r);
     struct fault *fault = NULL;
-    for (size_t i = 0; i < c->count && !fault; i++)
-        fault = check_load(&c->streams[i], roster_member(roster, i));
+    for (size_t i = 0; i < c->count && !fault; i++) fault = check_load(&c->streams[i], roster_member(roster, i));
     return fault;
 }
 

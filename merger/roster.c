@@ -540,7 +540,9 @@ struct fault *roster_order(const struct roster *r, struct order **out)
                          "%s was loaded sorted by \"%s\", and the command line says \"%s\"; leave the letters out, the "
                          "merger adopts the order of the datasets",
                          sealed->name, sealed->manifest.order, asked);
-    return order_parse(sealed ? sealed->manifest.order : order_text(r->options->order), out);
+    struct fault *fault = order_parse(sealed ? sealed->manifest.order : order_text(r->options->order), out);
+    if (!fault && r->options->separator == '\0') order_hint_zero(*out);
+    return fault;
 }
 
 struct stream_spec roster_spec(const struct member *m)

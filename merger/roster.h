@@ -41,8 +41,8 @@ struct member {
     int64_t leaseless_since;  /* clock_ms() of the first look that saw it loading without a lease; 0: none did */
     bool ready;
     bool is_used_up; /* --consume: ready, and nothing is left of it; not there any more when roster_wait() is done */
-    bool is_stale; /* older than --since */
-    bool is_late;  /* its fault is only that it did not come in time */
+    bool is_stale;   /* older than --since */
+    bool is_late;    /* its fault is only that it did not come in time */
     struct fault *fault;
 };
 

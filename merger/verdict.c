@@ -29,13 +29,12 @@ static void judge_leaseless(struct member *m)
 struct fault *verdict_consumed(const struct member *m)
 {
     const struct manifest *f = &m->manifest;
-    struct fault *fault =
-        f->has_consumed && f->consumed < f->items
-            ? fault_new(FAULT_CONSUMED,
-                        "run %" PRIu64 " is being consumed, %" PRIu64 " of %" PRIu64
-                        " items are gone: what is left is had with --consume only; or load it again",
-                        f->run, f->consumed, f->items)
-            : fault_new(FAULT_CONSUMED, "run %" PRIu64 " was consumed; load it again", f->run);
+    struct fault *fault = f->has_consumed && f->consumed < f->items
+                              ? fault_new(FAULT_CONSUMED,
+                                          "run %" PRIu64 " is being consumed, %" PRIu64 " of %" PRIu64
+                                          " items are gone: what is left is had with --consume only; or load it again",
+                                          f->run, f->consumed, f->items)
+                              : fault_new(FAULT_CONSUMED, "run %" PRIu64 " was consumed; load it again", f->run);
     return fault_about(fault, "%s", m->name);
 }
 

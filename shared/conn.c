@@ -323,13 +323,13 @@ struct fault *conn_greet(struct conn *c, const char *client_name)
     return f;
 }
 
-struct fault *conn_connect(struct endpoint *e, int64_t timeout_ms, struct conn **out)
+static struct fault *connect_to(struct endpoint *e, int64_t timeout_ms, bool ends_at_signal, struct conn **out)
 {
     struct conn *c = mem_zalloc(sizeof *c);
     *out = NULL;
     c->endpoint = e;
     c->timeout_ms = timeout_ms;
-    c->ends_at_signal = true;
+    c->ends_at_signal = ends_at_signal;
     struct fault *f = connect_any(c);
     if (f) {
         conn_close(c);
@@ -341,14 +341,30 @@ struct fault *conn_connect(struct endpoint *e, int64_t timeout_ms, struct conn *
     return NULL;
 }
 
-struct fault *conn_open(struct endpoint *e, const char *client_name, int64_t timeout_ms, struct conn **out)
+struct fault *conn_connect(struct endpoint *e, int64_t timeout_ms, struct conn **out)
 {
-    struct fault *f = conn_connect(e, timeout_ms, out);
+    return connect_to(e, timeout_ms, true, out);
+}
+
+static struct fault *open_to(struct endpoint *e, const char *client_name, int64_t timeout_ms, bool ends_at_signal,
+                             struct conn **out)
+{
+    struct fault *f = connect_to(e, timeout_ms, ends_at_signal, out);
     if (!f) f = conn_greet(*out, client_name);
     if (!f || !*out) return f;
     conn_close(*out);
     *out = NULL;
     return f;
+}
+
+struct fault *conn_open(struct endpoint *e, const char *client_name, int64_t timeout_ms, struct conn **out)
+{
+    return open_to(e, client_name, timeout_ms, true, out);
+}
+
+struct fault *conn_open_at_end(struct endpoint *e, const char *client_name, int64_t timeout_ms, struct conn **out)
+{
+    return open_to(e, client_name, timeout_ms, false, out);
 }
 
 void conn_close(struct conn *c)

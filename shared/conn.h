@@ -21,6 +21,9 @@ struct conn;
  * timeout_ms bounds the connect, and later every wait for a reply or for room to send. The endpoint must outlive the conn.
  * Unreachable, Denied, Timeout, Interrupted. */
 struct fault *conn_open(struct endpoint *e, const char *client_name, int64_t timeout_ms, struct conn **out) MUST_CHECK;
+/* The same for a farewell, after a signal came, which does not end it. */
+struct fault *conn_open_at_end(struct endpoint *e, const char *client_name, int64_t timeout_ms, struct conn **out)
+    MUST_CHECK;
 /* The two halves of conn_open(): the connection, and the login on it. After a failed login the conn is still the
  * caller's, to close. */
 struct fault *conn_connect(struct endpoint *e, int64_t timeout_ms, struct conn **out) MUST_CHECK;

@@ -270,6 +270,7 @@ struct fault *intake_finish(struct intake *in, char **words, size_t count, char 
 {
     struct fault *f = check_pairs(in);
     if (!f) f = in->o->example ? finish_example(in) : compile(in);
+    if (!f && in->o->separator == '\0') order_hint_zero(in->o->order);
     if (!f && in->o->program == PROGRAM_WORKER) f = finish_worker(in, words, count, command);
     if (!f && in->o->program == PROGRAM_MERGER) f = finish_merger(in, words, count);
     return f ? f : access_finish(in);

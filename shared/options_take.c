@@ -42,7 +42,9 @@ static bool read_scaled(const char *text, uint64_t (*unit)(const char *), uint64
         }
     uint64_t factor = unit(p), product;
     if (factor == 0 || __builtin_mul_overflow(whole, factor, &product)) return false;
-    return !__builtin_add_overflow(product, factor / scale * fraction + factor % scale * fraction / scale, out);
+    bool fits = !__builtin_add_overflow(product, factor / scale * fraction + factor % scale * fraction / scale, out);
+    return fits &&
+           (*out > 0 || (whole == 0 && fraction == 0)); /* next to nothing is not nothing, which may mean for ever */
 }
 
 static uint64_t time_unit(const char *text)

@@ -302,6 +302,14 @@ const char *order_name(const struct order *o) { return o->text[0] != '\0' ? o->t
 
 const char *order_sort_command(const struct order *o) { return o->sort_command; }
 
+void order_hint_zero(struct order *o)
+{
+    assert(o->sealed);
+    char *command = mem_printf("%s -z", o->sort_command);
+    free(o->sort_command);
+    o->sort_command = command;
+}
+
 /* ---------------------------------------------------------------- compiling */
 
 /* As sort does it: a key takes all global letters if it has none of its own, and none otherwise; and global letters

@@ -57,6 +57,8 @@ const char *order_text(const struct order *o);
 const char *order_name(const struct order *o);
 /* The command line of sort(1) that sorts this way, for hints: "LC_ALL=C sort -s -k2,2nr -t ,". Owned by the order. */
 const char *order_sort_command(const struct order *o);
+/* Items end with a NUL byte: the hint says -z too. Once, after order_compile(). */
+void order_hint_zero(struct order *o);
 
 int order_compare(const struct order *o, const char *a, size_t alen, const char *b, size_t blen);
 /* skip: 0, or as described above; ignored unless order_can_skip(). */

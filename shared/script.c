@@ -38,10 +38,15 @@ static const char begin_text[] =
     "tell('loading', run, '0')\n"
     "return {'begun', run, list}\n";
 
-/* ARGV[4] lease ms, [5] the list's expiry in ms. */
+/* That there is no manifest is believed only of a server that takes writes: a replica may not have it yet. */
+#define BELIEVE_GONE "if not now[1] then redis.call('DEL', KEYS[1] .. ':gone') end\n"
+
+/* ARGV[4] lease ms, [5] the list's expiry in ms. Once it is sealed there is nothing to renew, whatever became of it. */
 static const char heartbeat_text[] =
     "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'list')\n"
+    BELIEVE_GONE
     "if now[1] ~= ARGV[1] then return {'lost', now[1] or ''} end\n"
+    "if now[2] == 'ready' or now[2] == 'consumed' then return {'ok'} end\n"
     "if now[2] ~= 'loading' then return {'state', now[2] or ''} end\n"
     "local holder = redis.call('GET', KEYS[2])\n"
     "if holder and holder ~= ARGV[1] then return {'lost', holder} end\n"
@@ -52,9 +57,10 @@ static const char heartbeat_text[] =
 /* ARGV[4] lease ms, [5] the list's expiry in ms, [6] the list as it was, [7] as it is to be called, [8] how long a last
  * item may be to be answered. For a full Redis, DEL comes before HSET. */
 static const char reclaim_text[] =
-    "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'list')\n"
-    "if now[1] ~= ARGV[1] then return {'lost', now[1] or ''} end\n"
-    "if now[2] == 'ready' then return {'ready'} end\n"
+    "local now = redis.call('HMGET', KEYS[1], 'token', 'state', 'list', 'run')\n"
+    BELIEVE_GONE
+    "if now[1] ~= ARGV[1] then return {'lost', now[1] or '', tonumber(now[4]) or 0} end\n"
+    "if now[2] == 'ready' or now[2] == 'consumed' then return {'ready'} end\n"
     "if now[2] ~= 'loading' then return {'state', now[2] or ''} end\n"
     "local holder = redis.call('GET', KEYS[2])\n"
     "if holder and holder ~= ARGV[1] then return {'lost', holder} end\n"
@@ -127,6 +133,8 @@ static const struct script begin = {"begin", begin_text}, heartbeat = {"heartbea
 
 /* ---- the claim ---- */
 
+#define PATIENCE_MOST_MS ((int64_t)7 * 24 * 3600 * 1000)
+
 void claim_init(struct claim *c, const char *prefix, const char *job, const char *id, int64_t lease_ms)
 {
     *c = (struct claim){.lease_ms = lease_ms};
@@ -149,7 +157,14 @@ void claim_fini(struct claim *c)
     *c = (struct claim){0};
 }
 
-int64_t claim_list_expiry_ms(const struct claim *c) { return c->lease_ms * 10; }
+void claim_set_patience(struct claim *c, int64_t timeout_ms) { c->patience_ms = timeout_ms; }
+
+/* Years of patience are no reason to keep what nobody finishes. */
+int64_t claim_list_expiry_ms(const struct claim *c)
+{
+    int64_t patience = c->patience_ms < PATIENCE_MOST_MS ? c->patience_ms : PATIENCE_MOST_MS;
+    return c->lease_ms * 10 > patience * 2 ? c->lease_ms * 10 : patience * 2;
+}
 
 /* ---- running a script ---- */
 
@@ -226,6 +241,8 @@ static struct fault *begun(struct claim *c, const redisReply *reply)
     c->run = script_answer_number(reply, 1);
     free(c->list);
     c->list = mem_strdup(script_answer_text(reply, 2));
+    free(c->next_list); /* chosen for the list before; this one may have that very name */
+    c->next_list = NULL;
     if (!script_answer_is(reply, "begun") || c->run == 0 || !is_own_list(c))
         return fault_new(FAULT_PROTOCOL, "script begin on %s named no run and no list", c->manifest);
     return NULL;
@@ -277,13 +294,37 @@ static void choose_next_list(struct claim *c)
     c->next_list = mem_printf("%s:%" PRIu64 ".%s", c->manifest, c->run, c->nonce);
 }
 
+/* There is no manifest, or, on a server that went back to what it was before this load, that of an earlier run. */
+static bool is_gone(const struct claim *c, const redisReply *reply)
+{
+    if (!script_answer_is(reply, "lost")) return false;
+    uint64_t run = script_answer_number(reply, 2);
+    return *script_answer_text(reply, 1) == '\0' || (run > 0 && run < c->run);
+}
+
+/* A server that went back to what it was names the list as it was called then. It is still this load's. */
+static bool takes_name_back(struct claim *c, const redisReply *reply)
+{
+    if (!script_answer_is(reply, "list")) return false;
+    char *now = c->list;
+    c->list = mem_strdup(script_answer_text(reply, 1));
+    bool own = is_own_list(c);
+    if (!own) {
+        free(c->list);
+        c->list = now;
+    } else {
+        free(now);
+    }
+    return own;
+}
+
 static struct fault *reclaimed(struct claim *c, const redisReply *reply, struct reclaimed *out)
 {
     if (script_answer_is(reply, "ready")) {
         out->how = RECLAIM_READY;
         return NULL;
     }
-    if (script_answer_is(reply, "lost") && *script_answer_text(reply, 1) == '\0') {
+    if (is_gone(c, reply)) {
         out->how = RECLAIM_GONE;
         return NULL;
     }
@@ -304,18 +345,27 @@ static struct fault *reclaimed(struct claim *c, const redisReply *reply, struct 
     return NULL;
 }
 
-struct fault *script_reclaim(struct conn *conn, struct claim *c, size_t last_most, struct reclaimed *out)
+static struct fault *ask_reclaim(struct conn *conn, const struct claim *c, size_t last_most, redisReply **reply)
 {
     struct script_words w;
-    *out = (struct reclaimed){0};
-    if (!c->next_list) choose_next_list(c);
     words_begin(&w, c);
     script_words_add_number(&w, (uint64_t)c->lease_ms);
     script_words_add_number(&w, (uint64_t)claim_list_expiry_ms(c));
     script_words_add(&w, c->list);
     script_words_add(&w, c->next_list);
     script_words_add_number(&w, last_most);
-    struct fault *f = run(conn, &reclaim, c, &w, &out->reply);
+    return run(conn, &reclaim, c, &w, reply);
+}
+
+struct fault *script_reclaim(struct conn *conn, struct claim *c, size_t last_most, struct reclaimed *out)
+{
+    *out = (struct reclaimed){0};
+    if (!c->next_list) choose_next_list(c);
+    struct fault *f = ask_reclaim(conn, c, last_most, &out->reply);
+    if (!f && takes_name_back(c, out->reply)) {
+        freeReplyObject(out->reply);
+        f = ask_reclaim(conn, c, last_most, &out->reply);
+    }
     if (f) {
         out->reply = NULL;
         return f;
@@ -408,6 +458,8 @@ static struct fault *removed(const redisReply *reply, struct dropped *out)
     *out = (struct dropped){0};
     if (script_answer_is(reply, "busy")) return busy_fault(FAULT_BUSY, reply, "; --force drops it all the same");
     if (script_answer_is(reply, "nothing")) return NULL;
+    if (!script_answer_is(reply, "dropped"))
+        return fault_new(FAULT_PROTOCOL, "script drop answered what it never answers: nothing is known to be dropped");
     out->found = true;
     out->run = script_answer_number(reply, 1);
     out->items = script_answer_number(reply, 2);
@@ -438,6 +490,12 @@ struct fault *script_leave(struct conn *conn, const struct claim *c, bool *was_t
     if (f) return f;
     *was_there = reply->type == REDIS_REPLY_INTEGER && reply->integer > 0;
     freeReplyObject(reply);
+    /* A new load may have entered the sets just before. It does so again before it is ready; if that was before this, its manifest is there. */
+    f = conn_ask(conn, &reply, "EXISTS", c->manifest, NULL);
+    if (f) return f;
+    bool is_back = reply->type == REDIS_REPLY_INTEGER && reply->integer > 0;
+    freeReplyObject(reply);
+    if (is_back) return script_join(conn, c);
     f = conn_ask(conn, &reply, "SCARD", c->set, NULL);
     if (f) return f;
     bool last = reply->type == REDIS_REPLY_INTEGER && reply->integer == 0;

@@ -30,17 +30,20 @@ struct claim {
     char *job, *id;
     char *jobs, *set, *manifest, *lease, *channel; /* key names */
     char nonce[DATASET_NONCE_LEN + 1];
-    char *token;      /* HOST:PID:NONCE */
-    int64_t lease_ms; /* how long the lease runs from each heartbeat */
-    uint64_t run;     /* 0 until begun */
-    char *list;       /* NULL until begun */
-    char *next_list;  /* what script_reclaim() is about to call it; else NULL */
+    char *token;         /* HOST:PID:NONCE */
+    int64_t lease_ms;    /* how long the lease runs from each heartbeat */
+    int64_t patience_ms; /* how long its worker tries to go on after a lost connection */
+    uint64_t run;        /* 0 until begun */
+    char *list;          /* NULL until begun */
+    char *next_list;     /* what script_reclaim() is about to call it; else NULL */
 };
 
 /* A claim by this process, with a fresh nonce. Copies its arguments. */
 void claim_init(struct claim *c, const char *prefix, const char *job, const char *id, int64_t lease_ms);
 void claim_fini(struct claim *c);
-/* How long an unfinished list outlives the last heartbeat, ms: a net under workers that die. */
+/* --timeout; 0 before that. */
+void claim_set_patience(struct claim *c, int64_t timeout_ms);
+/* How long an unfinished list outlives the last heartbeat, ms: a net under workers that die, and longer than one that lives may be away. */
 int64_t claim_list_expiry_ms(const struct claim *c);
 
 /* What a finished load adds up to. first and last hold at most DATASET_EDGE_MAX bytes and belong to somebody else. */
@@ -50,8 +53,7 @@ struct totals {
     struct digest digest;
 };
 
-/* Enters the job and the id into their sets; before begin, and at every heartbeat, should somebody have removed them.
- */
+/* Enters the job and the id into their sets; before begin, at every heartbeat and before ready, should somebody have removed them. */
 struct fault *script_join(struct conn *conn, const struct claim *c) MUST_CHECK;
 
 /* Begins a load: takes the lease, replaces the manifest, counts the run, names the list (both are set in *c). A ready
@@ -70,7 +72,7 @@ struct reclaimed {
         RECLAIM_GONE,
         RECLAIM_READY,
         RECLAIM_OURS
-    } how;             /* there is no manifest; the seal was applied; still loading */
+    } how;             /* there is no manifest, or an older one; the seal was applied; still loading */
     uint64_t items;    /* RECLAIM_OURS: what the list holds */
     struct bytes last; /* its last item, in `reply`; data NULL when there is none, or it is too long */
     struct redisReply *reply;
@@ -102,7 +104,8 @@ struct dropped {
 /* Removes list, manifest and lease. The sets are the caller's to leave (script_leave), last. Only the key names of *c
  * are used. Busy while a lease is held, unless forced. */
 struct fault *script_drop(struct conn *conn, const struct claim *c, bool force, struct dropped *out) MUST_CHECK;
-/* Takes the id out of its job, and the job out of the jobs when it was the last. *was_there: was the id in the set? */
+/* Takes the id out of its job, and the job out of the jobs when it was the last; but not while there is a manifest again: a new load has
+ * begun. *was_there: was the id in the set? */
 struct fault *script_leave(struct conn *conn, const struct claim *c, bool *was_there) MUST_CHECK;
 
 #endif

@@ -165,13 +165,14 @@ static struct fault *taken_before(const redisReply *reply)
 {
     char *holder = script_holder(script_answer_text(reply, 1));
     uint64_t gone = script_answer_number(reply, 2);
-    struct fault *f = script_answer_number(reply, 3)
-                          ? fault_new(FAULT_CONSUMED,
-                                      "merger %s, which did not come to an end, holds items of it in its output (%" PRIu64
-                                      " are gone from Redis); the same command there continues",
-                                      holder, gone)
-                          : fault_new(FAULT_CONSUMED,
-                                      "%" PRIu64 " of its items were consumed by another merger (%s) meanwhile", gone, holder);
+    struct fault *f =
+        script_answer_number(reply, 3)
+            ? fault_new(FAULT_CONSUMED,
+                        "merger %s, which did not come to an end, holds items of it in its output (%" PRIu64
+                        " are gone from Redis); the same command there continues",
+                        holder, gone)
+            : fault_new(FAULT_CONSUMED, "%" PRIu64 " of its items were consumed by another merger (%s) meanwhile", gone,
+                        holder);
     free(holder);
     return f;
 }

@@ -32,7 +32,7 @@ char *command_text(char *const argv[])
 /* In the child. What went wrong is told through `report`, which a successful exec closes. */
 static _Noreturn void become(char *const argv[], int output, int report, pid_t parent)
 {
-    setpgid(0, 0);
+    setsid(); /* also without our terminal: who asks there from the background would be stopped for ever */
     prctl(PR_SET_PDEATHSIG, SIGTERM);
     signal(SIGPIPE, SIG_DFL);
     if (getppid() == parent && dup2(output, STDOUT_FILENO) >= 0) execvp(argv[0], argv);
@@ -74,10 +74,7 @@ struct fault *command_start(char *const argv[], struct command **out, int *fd)
     pid_t pid = fork();
     if (pid == 0) become(argv, output[1], report[1], parent);
     int why = pid < 0 ? errno : 0;
-    if (pid > 0) {
-        c->pid = pid;
-        setpgid(pid, pid); /* here and in the child: whoever comes first */
-    }
+    if (pid > 0) c->pid = pid;
     close(output[1]);
     close(report[1]);
     if (why == 0) why = await_exec(report[0]);

@@ -25,6 +25,7 @@ struct fault *hold_begin(struct work *w)
     free(client);
     if (f) return f;
     claim_init(&w->claim, o->prefix, o->job, o->id, o->lease_ms);
+    claim_set_patience(&w->claim, o->timeout_ms);
     f = line_greet(w->line);
     if (!f) f = begin(w);
     while (f && line_may_return(w->line, f)) {
@@ -86,12 +87,13 @@ static void check_anew(struct work *w)
 static struct fault *lost(const struct work *w, uint64_t length)
 {
     uint64_t acknowledged = loader_acknowledged(w->loader);
-    return fault_new(
-        FAULT_LOST,
-        "%" PRIu64 " of %" PRIu64 " items that Redis had acknowledged are gone: it was restarted without its "
-        "latest writes, or a replica without them took over; %s cannot be read a second time: load a file, "
-        "or let Redis keep what it acknowledges (appendonly yes, appendfsync always)",
-        acknowledged - length, acknowledged, source_name(w->source));
+    return fault_new(FAULT_LOST,
+                     "%" PRIu64 " of %" PRIu64
+                     " items that Redis had acknowledged are gone: it was restarted without its "
+                     "latest writes, a replica without them took over, or the list expired meanwhile; %s cannot be "
+                     "read a second time: load a file, "
+                     "or let Redis keep what it acknowledges (appendonly yes, appendfsync always)",
+                     acknowledged - length, acknowledged, source_name(w->source));
 }
 
 /* The list has fewer items than were acknowledged. */
@@ -129,10 +131,21 @@ static struct fault *keep_lease(struct work *w)
     return hold_lease(w);
 }
 
-static struct fault *go_on(struct work *w, const struct reclaimed *r)
+static struct fault *ask_again(struct work *w, struct reclaimed *r)
+{
+    reclaimed_fini(r);
+    return script_reclaim(line_conn(w->line), &w->claim, LOADER_LAST_MOST, r);
+}
+
+/* That there was no manifest may have been said by a server that has not heard of it yet: what is begun is looked at like what was. */
+static struct fault *go_on(struct work *w, struct reclaimed *r)
 {
     struct fault *f = r->how == RECLAIM_GONE ? begin_anew(w) : keep_lease(w);
+    if (!f && r->how == RECLAIM_GONE) f = ask_again(w, r);
     if (f) return f;
+    if (r->how != RECLAIM_OURS)
+        return fault_new(FAULT_UNREACHABLE, "%s is not what it just was: several servers answer for one",
+                         w->claim.manifest);
     if (r->items < loader_acknowledged(w->loader)) return read_again(w, r->items);
     return loader_resume(w->loader, line_conn(w->line), r->items, r->last);
 }
@@ -165,12 +178,13 @@ static void note_progress(struct work *w)
 }
 
 /* The lease's thread can learn of a new, empty server before this one does: then its LeaseLost is only the lost
- * connection's. Its own end for another reason comes after as long a time as is tried here. */
+ * connection's, and a reclaim finds out. Its own end for another reason comes after as long a time as is tried here. */
 static bool may_regain(struct work *w, const struct fault *why)
 {
     if (!w->loader || !w->lease) return false;
     if (fault_is(why, FAULT_LEASE_LOST)) return line_is_dead(w->line);
-    return !lease_is_over(w->lease) && line_may_return(w->line, why);
+    bool may_hold = !lease_is_over(w->lease) || lease_was_lost(w->lease);
+    return may_hold && line_may_return(w->line, why);
 }
 
 struct fault *hold_regain(struct work *w, struct fault *why)

@@ -25,6 +25,7 @@ struct lease {
 
     atomic_bool over; /* set last: then `why` belongs to the main thread */
     struct fault *why;
+    bool lost; /* that is LeaseLost */
 };
 
 static struct fault *open_conn(struct lease *l)
@@ -70,6 +71,7 @@ static bool tend(struct lease *l, int64_t *wait_ms)
         hopeless = !backoff_next(&l->backoff, clock_ms(), wait_ms);
     }
     if (hopeless) {
+        l->lost = fault_is(f, FAULT_LEASE_LOST);
         l->why = fault_frame(f, "renew the lease");
         atomic_store(&l->over, true);
         return false;
@@ -170,6 +172,7 @@ struct fault *lease_start(const struct endpoint *e, const struct claim *claim, i
 }
 
 bool lease_is_over(struct lease *l) { return atomic_load(&l->over); }
+bool lease_was_lost(struct lease *l) { return lease_is_over(l) && l->lost; }
 
 struct fault *lease_check(struct lease *l)
 {

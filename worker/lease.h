@@ -26,6 +26,8 @@ struct fault *lease_start(const struct endpoint *e, const struct claim *claim, i
 struct fault *lease_check(struct lease *l) MUST_CHECK;
 /* Has the thread given up, whether that was told or not? */
 bool lease_is_over(struct lease *l);
+/* Was that because the dataset is another's, or gone? */
+bool lease_was_lost(struct lease *l);
 /* Ends the thread (a heartbeat on its way is waited for, two seconds at most). Returns its connection if that is usable, with
  * nothing outstanding on it, for a farewell: it stays the lease's. NULL is fine. */
 struct conn *lease_stop(struct lease *l);

@@ -89,6 +89,8 @@ static struct fault *seal(struct work *w)
     const struct totals *t = checker_totals(w->checker);
     source_rest(w->source);
     struct fault *f = loader_verify(w->loader, w->checker);
+    /* A --drop of what was there before may have taken the id out of its set since the load began. */
+    if (!f) f = script_join(line_conn(w->line), &w->claim);
     if (f) return f;
     f = script_ready(line_conn(w->line), &w->claim, t, w->options->ttl_ms);
     return f ? fault_frame(f, "signal ready") : NULL;
@@ -150,7 +152,7 @@ static bool record_anew(struct work *w, const struct fault *why, int64_t deadlin
     struct conn *conn;
     int64_t left = deadline - clock_ms();
     if (left <= 0) return false;
-    struct fault *f = conn_open(w->options->endpoints[0], "nwm-worker", left, &conn);
+    struct fault *f = conn_open_at_end(w->options->endpoints[0], "nwm-worker", left, &conn);
     if (f) {
         fault_free(f);
         return false;

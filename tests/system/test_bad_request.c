@@ -55,6 +55,7 @@ static struct usage usages[] = {
     {"nwm-worker -i 'a{b' file", "a{b"},
     {"nwm-worker -i 1 file file2", "file2"},
     {"nwm-worker -i 1 --ttl 0x10 file", "0x10"},
+    {"nwm-worker -i 1 --ttl 0.0001 file", "0.0001"},
     {"nwm-worker -i 1 --lease 1ms file", "1ms"},
     {"nwm-worker -i 1 -U redis://a -U redis://b file", "-U"},
     {"nwm-worker -i 1 --from-command", "--from-command"},

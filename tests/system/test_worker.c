@@ -48,6 +48,19 @@ Test(source, command)
     expect_items("1", "1\n2\n3\n4\n");
 }
 
+/* A command that asks on the terminal from the background would be stopped, and waited for, for ever: it has none. */
+Test(worker, a_command_has_no_terminal)
+{
+    expect_exit(run("nwm-worker -n -i 0 --from-command -- sh -c 'set -- $(cat /proc/$$/stat); test $6 = $$ && echo 1'"), 0);
+    expect_fault(run("nwm-worker -n -i 1 --from-command -- sh -c 'exec </dev/tty'"), 4, "NoInput", dataset("1"));
+}
+
+Test(worker, the_hint_is_for_items_that_end_with_nul)
+{
+    expect_err_has(run("printf '2\\0001\\0' | nwm-worker -c -z -n"), "sort it with LC_ALL=C sort -s -n -z,");
+    expect_err_has(run("printf '2\\n1\\n' | nwm-worker -c -n"), "sort it with LC_ALL=C sort -s -n,");
+}
+
 static void expect_command_fault(const char *command, const char *what)
 {
     struct run r = run("nwm-worker -n -i 0 --from-command -- %s", command);

@@ -339,6 +339,95 @@ Test(script, reclaim_finds_out)
     cr_assert_eq(redis_do("DBSIZE")->integer, 0);
 }
 
+static void expect_gone(void)
+{
+    struct reclaimed r;
+    fine(script_reclaim(conn, &claim, 100, &r));
+    cr_assert_eq(r.how, RECLAIM_GONE);
+    reclaimed_fini(&r);
+}
+
+/* Begun anew on an empty server, the list may get the very name that was chosen for the one before. */
+Test(script, reclaim_renames_what_was_begun_anew)
+{
+    begin(&claim);
+    redis_do("FLUSHALL");
+    expect_gone();
+    begin(&claim);
+    push_items(&claim, 2);
+    char *before = mem_strdup(claim.list);
+    reclaim_ours(2);
+    cr_assert_str_neq(claim.list, before);
+    cr_assert_eq(redis_do("EXISTS %s", before)->integer, 0);
+    free(before);
+}
+
+/* A server that went back to what it was: to before a reclaim, */
+Test(script, reclaim_takes_the_name_of_before)
+{
+    begin(&claim);
+    push_items(&claim, 2);
+    char *before = mem_strdup(claim.list);
+    reclaim_ours(2);
+    redis_do("RENAME %s %s", claim.list, before);
+    redis_do("HSET " MANIFEST " list %s", before);
+    reclaim_ours(2);
+    cr_assert_eq(redis_do("EXISTS %s", before)->integer, 0);
+    redis_do("HSET " MANIFEST " list other");
+    struct reclaimed r;
+    expect(script_reclaim(conn, &claim, 100, &r), FAULT_CHANGED, "names the list other");
+    free(before);
+}
+
+/* or to the run before. */
+Test(script, reclaim_over_an_older_run)
+{
+    struct claim older = other_claim();
+    make_ready(&older, 1);
+    begin(&claim);
+    redis_do("HSET " MANIFEST " run 1 state ready token %s", older.token);
+    expect_gone();
+    redis_do("HSET " MANIFEST " run 2");
+    struct reclaimed r;
+    expect(script_reclaim(conn, &claim, 100, &r), FAULT_LEASE_LOST, "taken the dataset over");
+    claim_fini(&older);
+}
+
+/* That there is no manifest counts only where there could be one. */
+Test(script, a_replica_does_not_say_that_it_is_gone)
+{
+    begin(&claim);
+    redis_do("DEL " MANIFEST);
+    redis_do("REPLICAOF 127.0.0.1 1");
+    struct reclaimed r;
+    expect(script_reclaim(conn, &claim, 100, &r), FAULT_UNREACHABLE, "READONLY");
+    expect(script_heartbeat(conn, &claim), FAULT_UNREACHABLE, "READONLY");
+    redis_do("REPLICAOF NO ONE");
+}
+
+/* Sealed, and the answer lost: what became of it since is nobody's fault. */
+Test(script, what_is_sealed_stays_done)
+{
+    make_ready(&claim, 2);
+    fine(script_heartbeat(conn, &claim));
+    redis_do("HSET " MANIFEST " state consumed");
+    fine(script_heartbeat(conn, &claim));
+    struct reclaimed r;
+    fine(script_reclaim(conn, &claim, 100, &r));
+    cr_assert_eq(r.how, RECLAIM_READY);
+    reclaimed_fini(&r);
+    cr_assert_str_eq(field("state"), "consumed");
+}
+
+Test(script, an_unfinished_list_outlives_the_patience_of_its_worker)
+{
+    cr_assert_eq(claim_list_expiry_ms(&claim), 150000);
+    claim_set_patience(&claim, 600000);
+    cr_assert_eq(claim_list_expiry_ms(&claim), 1200000);
+    claim_set_patience(&claim, INT64_MAX);
+    cr_assert_leq(claim_list_expiry_ms(&claim), INT64_C(15) * 24 * 3600 * 1000);
+}
+
 Test(script, reclaim_leaves_what_is_ready)
 {
     make_ready(&claim, 3);
@@ -450,6 +539,17 @@ Test(script, the_last_to_leave_takes_the_job_along)
     fine(script_leave(conn, &second, &listed));
     cr_assert_str_eq(redis_text("SMEMBERS nwm:jobs"), "");
     claim_fini(&second);
+}
+
+/* A load that began while the drop was between its two commands. */
+Test(script, who_leaves_does_not_take_a_new_load_along)
+{
+    fine(script_join(conn, &claim));
+    begin(&claim);
+    bool listed;
+    fine(script_leave(conn, &claim, &listed));
+    cr_assert_str_eq(redis_text("SMEMBERS nwm:j:datasets"), "1");
+    cr_assert_str_eq(redis_text("SMEMBERS nwm:jobs"), "j");
 }
 
 Test(script, drop_respects_a_lease)

@@ -51,7 +51,8 @@ Test(source, command)
 /* A command that asks on the terminal from the background would be stopped, and waited for, for ever: it has none. */
 Test(worker, a_command_has_no_terminal)
 {
-    expect_exit(run("nwm-worker -n -i 0 --from-command -- sh -c 'set -- $(cat /proc/$$/stat); test $6 = $$ && echo 1'"), 0);
+    expect_exit(run("nwm-worker -n -i 0 --from-command -- sh -c 'set -- $(cat /proc/$$/stat); test $6 = $$ && echo 1'"),
+                0);
     expect_fault(run("nwm-worker -n -i 1 --from-command -- sh -c 'exec </dev/tty'"), 4, "NoInput", dataset("1"));
 }
 

@@ -42,7 +42,7 @@ Test(middle, list_deleted)
 Test(middle, list_shorter_under_a_limit)
 {
     struct middle m;
-    middle_begin(&m, fmt("--limit %d >out", 4 * MIDDLE_ITEMS - 8));
+    middle_begin(&m, fmt("--limit %d >out", 2 * MIDDLE_ITEMS));
     server_redis(&m.server, "LTRIM %s 0 -2", m.list[3]);
     expect_disturbed(&m, "Changed", "3");
 }

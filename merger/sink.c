@@ -293,8 +293,13 @@ struct fault *sink_lock_again(struct sink *s)
 {
     if (!sink_is_finished(s)) return NULL;
     s->aside = mem_printf("%s.nwm-part", s->target);
-    s->stays = false;
-    return lock_aside(s);
+    struct fault *fault = lock_aside(s);
+    s->stays = fault != NULL; /* what is another's is not ours to remove */
+    if (!fault) return NULL;
+    if (s->fd >= 0) drop_descriptor(s);
+    free(s->aside);
+    s->aside = NULL;
+    return fault;
 }
 
 void sink_set_stays(struct sink *s, bool stays) { s->stays = stays; }

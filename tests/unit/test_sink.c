@@ -478,3 +478,54 @@ Test(sink, pump_without_all_leaves_what_has_room)
     cr_assert_geq(sink_memory(), 128 * 1024);
     finish(s);
 }
+
+/* ---- kept ones ---- */
+
+static struct sink *open_kept(void)
+{
+    struct sink *s;
+    struct fault *fault = sink_open_kept("out", &s);
+    cr_assert_null(fault, "%s", fault ? fault_message(fault) : "");
+    return s;
+}
+
+static struct sink *finished(void)
+{
+    struct sink *s = open_kept();
+    bool blocked;
+    cr_assert_null(sink_take_up(s, 0, NULL));
+    sink_append(s, "1\n", 2);
+    cr_assert_null(sink_pump(s, true, &blocked));
+    cr_assert_null(sink_finish(s));
+    cr_assert(sink_is_finished(s));
+    return s;
+}
+
+/* Its temporary has become FILE, and keeps nobody away any more. */
+Test(sink, kept_locks_again_once_it_is_finished)
+{
+    struct sink *s = finished(), *other;
+    cr_assert_null(sink_lock_again(s));
+    struct fault *fault = sink_open_kept("out", &other);
+    cr_assert(fault && fault_is(fault, FAULT_BUSY));
+    fault_free(fault);
+    sink_close(other);
+    sink_let_go(s);
+    sink_close(s);
+    expect_file("out", "1\n", 2);
+    cr_assert_eq(files_here(), 1);
+}
+
+/* Who was faster keeps the temporary. */
+Test(sink, kept_leaves_the_next_one_alone)
+{
+    struct sink *s = finished(), *next = open_kept();
+    struct fault *fault = sink_lock_again(s);
+    cr_assert(fault && fault_is(fault, FAULT_BUSY));
+    fault_free(fault);
+    cr_assert(sink_is_finished(s));
+    sink_close(s);
+    cr_assert_eq(access("out.nwm-part", F_OK), 0);
+    sink_close(next);
+    cr_assert_eq(files_here(), 1);
+}

@@ -174,3 +174,10 @@ double json_number(const char *json, const char *after, const char *name)
     const char *found = from ? strstr(from, fmt("\"%s\":", name)) : NULL;
     return found ? strtod(strchr(found + 1, ':') + 1, NULL) : -1;
 }
+
+struct run run_broken(const char *plan, const char *options)
+{
+    return run(
+        "LD_PRELOAD=%s/tests/system/shim_calls.so ASAN_OPTIONS=verify_asan_link_order=0 NWM_SHIM='%s' nwm-merger %s",
+        test_build(), plan, options);
+}

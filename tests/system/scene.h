@@ -57,6 +57,11 @@ void middle_begin_with(struct middle *m, const char *config, const char *options
 /* Reads the rest and waits for the end. */
 struct run middle_end(struct middle *m, char **out, size_t *len);
 
+/* ---- calls that break */
+
+/* nwm-merger with these options; one of its calls of the C library fails, or is its last, as the plan says (shim_calls.c). */
+struct run run_broken(const char *plan, const char *options);
+
 /* ---- watching */
 
 /* Cond: a merger of the test's job is connected to the test programs' server. */
